@@ -1,0 +1,106 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The twin's scripted expert behind the policy protocol: the loop's reference policy, twin only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from flashwam_ros.policy.protocol import HistoryError, KeyFrame, Prediction
+from flashwam_ros.robot.contract import RobotContract
+from flashwam_ros.twin.expert import Expert
+
+
+class ExpertPolicy:
+    """Predicts chunks from the twin's true world state; images only keep the protocol's order.
+
+    Args:
+        task: task name of the twin.
+        contract: the robot contract in force.
+        world: returns the twin's world state as it is now.
+        joints: returns (arm positions (14,), gripper motor positions (2,)) as they are now, rad.
+        recovery: let the expert make and correct mistakes, as for demonstrations.
+    """
+
+    name = 'expert'
+
+    def __init__(
+        self,
+        task: str,
+        contract: RobotContract,
+        world: Callable[[], Any],
+        joints: Callable[[], tuple[np.ndarray, np.ndarray]],
+        recovery: bool = False,
+    ):
+        self.contract = contract
+        self._task = task
+        self._world = world
+        self._joints = joints
+        self._recovery = recovery
+        self._expert: Expert | None = None
+        self.reset('', 0)
+
+    def reset(self, prompt: str, seed: int) -> None:
+        """Start an episode; the prompt is not needed, the task is fixed."""
+        self._seed = int(seed)
+        self._expert = None
+        self._observed = 0
+        self._predicted = 0
+        self._ungrounded: list[int] = []
+        self._needed = 1
+
+    def observe(self, key_frame: KeyFrame) -> None:
+        """Count the frame; its content is not used."""
+        self._observed += 1
+
+    def predict(self) -> Prediction:
+        """Give the expert's next rows, planned on the world as it is now.
+
+        Raises:
+            HistoryError: before the initial frame was observed.
+        """
+        if not self._observed:
+            raise HistoryError('predict before the initial key frame was observed')
+        begun = time.perf_counter()
+        contract = self.contract
+        world = self._world()
+        positions = np.empty((contract.rows_per_chunk, len(contract.channels)))
+        first_row = 0
+        if self._expert is None:
+            first_row = contract.actions_per_frame
+            arms, grippers = self._joints()
+            self._expert = Expert(self._task, self._seed, recovery=self._recovery)
+            self._expert.reset(world, arms, grippers)
+            positions[:first_row] = np.concatenate([arms, grippers])
+        positions[first_row:] = self._expert.rows(contract.rows_per_chunk - first_row, world)
+        self._predicted += 1
+        self._ungrounded.append(contract.rows_per_chunk - first_row)
+        return Prediction(
+            positions=positions,
+            first_row=first_row,
+            seed=self._seed,
+            latency_s={'plan': time.perf_counter() - begun},
+        )
+
+    def ground(self, applied: np.ndarray) -> None:
+        """Check that the loop grounds in order; the expert keeps no history of its own.
+
+        Raises:
+            HistoryError: nothing to ground, wrong shape, or key frames missing.
+        """
+        if not self._ungrounded:
+            raise HistoryError('there is no predicted chunk left to ground')
+        rows = self._ungrounded[0]
+        expected = (rows, len(self.contract.channels))
+        if np.shape(applied) != expected:
+            raise HistoryError(f'applied rows have shape {np.shape(applied)}, expected {expected}')
+        contract = self.contract
+        needed = self._needed + rows * contract.key_frames_per_frame // contract.actions_per_frame
+        if self._observed < needed:
+            raise HistoryError(f'{self._observed} key frames were observed, {needed} are needed')
+        self._needed = needed
+        self._ungrounded.pop(0)
