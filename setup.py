@@ -1,0 +1,45 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Installs the rooms that need no ROS, and the `flashwam` command, with pip.
+
+colcon does not use this file: CMakeLists.txt builds the messages and installs everything for ROS.
+Both declare the same commands; test/test_package.py compares them.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def data_files():
+    """Pairs (folder below the prefix, files) for everything that `resources.share_path` finds."""
+    pairs = []
+    for name in ('config', 'launch', 'models', 'urdf'):
+        for folder in sorted({path.parent for path in (ROOT / name).rglob('*') if path.is_file()}):
+            files = [str(p.relative_to(ROOT)) for p in sorted(folder.iterdir()) if p.is_file()]
+            pairs.append((f'share/flashwam_ros/{folder.relative_to(ROOT)}', files))
+    return pairs
+
+
+setup(
+    name='flashwam_ros',
+    version='0.1.0',
+    description='World-action models on a Unitree G1: demonstrations in, a scored trial out.',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['flashwam_ros', 'flashwam_ros.*']),
+    data_files=data_files(),
+    install_requires=['numpy>=1.21', 'PyYAML>=5.4'],
+    extras_require={
+        'wam': ['torch>=2.4', 'safetensors>=0.4'],
+        'twin': ['mujoco>=3.2,<4', 'opencv-python>=4.5', 'Pillow>=9'],
+        'wire': ['unitree-sdk2py-dimos==1.0.3', 'cyclonedds>=0.10.2', 'pyzmq>=24'],
+    },
+    entry_points={
+        'console_scripts': [
+            'flashwam=flashwam_ros.cli:main',
+        ],
+    },
+)
