@@ -1,6 +1,6 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The twin's scripted expert behind the policy protocol: the loop's reference policy, twin only."""
+"""The twin's scripted expert behind the policy protocol: twin only."""
 
 from __future__ import annotations
 

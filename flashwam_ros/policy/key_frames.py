@@ -1,6 +1,6 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Pick the frames that a policy's history asks for out of live camera streams, by capture stamp."""
+"""Pick the frames that a policy's history asks for out of live camera streams, by stamp."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ class KeyFrameBuffer:
         """
         stream = self._streams.get(camera)
         if stream is None:
-            raise StreamError(f"camera '{camera}' is not in the contract, which has {self.cameras}")
+            raise StreamError(
+                f'camera "{camera}" is not in the contract, which has {self.cameras}'
+            )
         if stream.stamps_ns and stamp_ns <= stream.stamps_ns[-1]:
             return
         stream.stamps_ns.append(int(stamp_ns))
@@ -84,7 +86,7 @@ class KeyFrameBuffer:
         """Refuse to go on with a dead camera.
 
         Raises:
-            StreamError: names every camera without frames or with a newest frame older than the limit.
+            StreamError: names every camera without frames or whose newest frame is too old.
         """
         faults = []
         for camera in self.cameras:
@@ -93,8 +95,8 @@ class KeyFrameBuffer:
                 faults.append(f"camera '{camera}' has sent no frame")
             elif now_ns - newest > self.stale_after_ns:
                 faults.append(
-                    f"camera '{camera}' is stale: newest frame {(now_ns - newest) / 1e9:.2f} s old, "
-                    f'limit {self.stale_after_ns / 1e9:.2f} s'
+                    f"camera '{camera}' is stale: newest frame {(now_ns - newest) / 1e9:.2f} s "
+                    f'old, limit {self.stale_after_ns / 1e9:.2f} s'
                 )
         if faults:
             raise StreamError('; '.join(faults) + '. Check the camera server and its node')
@@ -144,5 +146,6 @@ class KeyFrameBuffer:
             nearest = f'nearest stamp {stamp} ns is {_milliseconds(stamp - due_ns)} off'
         raise HistoryError(
             f"no key frame from camera '{camera}' for due time {due_ns} ns: {nearest}, "
-            f'tolerance {self.tolerance_ns / 1e6:.1f} ms. The camera drops frames or its clock is off'
+            f'tolerance {self.tolerance_ns / 1e6:.1f} ms. The camera drops frames or its clock is '
+            'off'
         )

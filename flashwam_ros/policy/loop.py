@@ -1,13 +1,17 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The predict-execute loop of a chunk-synchronous policy, without ROS, threads or a clock of its own.
+"""The predict-execute loop of a chunk-synchronous policy, without ROS, threads or a clock.
 
-Events go in (camera frames, applied chunks, finished jobs), the next job for the policy's worker comes
-out. The rollout node's policy worker and the in-process episode runner drive the same object, so both
+Events go in (camera frames, applied chunks, finished jobs), the next job for the policy's worker
+comes
+out. The rollout node's policy worker and the in-process episode runner drive the same object, so
+both
 ground the model with the same frames and the same rows.
 
-Order (LingBot-VA algorithms 1 and 2): `sync` predicts a chunk when its predecessor is grounded, the robot
-holds meanwhile; `async` is one chunk ahead: chunks 0 and 1 are predicted before moving, and chunk i+2 is
+Order (LingBot-VA algorithms 1 and 2): `sync` predicts a chunk when its predecessor is grounded,
+the robot
+holds meanwhile; `async` is one chunk ahead: chunks 0 and 1 are predicted before moving, and chunk
+i+2 is
 predicted when chunk i is grounded, while chunk i+1 executes.
 """
 
@@ -44,7 +48,7 @@ class Predict:
 
 @dataclass(frozen=True)
 class Ground:
-    """Job: ground chunk `index` with the rows that were really commanded, (R - first_row, C) rad."""
+    """Job: ground chunk `index` with the rows really commanded, (R - first_row, C) rad."""
 
     index: int
     applied: np.ndarray
@@ -160,9 +164,12 @@ class PredictExecuteLoop:
         if applied.index != self._started or applied.index >= self.predicted:
             raise HistoryError(
                 f'chunk {applied.index} was executed, but {self._started} is the next one in the '
-                f'history and {self.predicted} chunks were predicted: an account of a chunk was lost'
+                f'history and {self.predicted} chunks were predicted: an account of a chunk was '
+                'lost'
             )
-        due_ns = tuple(applied.key_frame_due_ns) or self.due_times(applied.start_ns, applied.first_row)
+        due_ns = tuple(applied.key_frame_due_ns) or self.due_times(
+            applied.start_ns, applied.first_row
+        )
         execution = _Execution(due_ns=due_ns, slack_s=float(applied.slack_s))
         self._executions[applied.index] = execution
         self._started += 1
@@ -170,8 +177,9 @@ class PredictExecuteLoop:
             self.slacks.append(Slack(applied.index, execution.slack_s))
             if self.mode == 'async' and execution.slack_s < 0:
                 self.events.append(
-                    f'late_chunk: chunk {applied.index} came {-execution.slack_s * 1e3:.0f} ms after '
-                    'the end of the one before; the robot held and goes on with the whole chunk'
+                    f'late_chunk: chunk {applied.index} came {-execution.slack_s * 1e3:.0f} ms '
+                    'after the end of the one before; the robot held and goes on '
+                    'with the whole chunk'
                 )
         return execution
 
@@ -193,15 +201,18 @@ class PredictExecuteLoop:
     def next_job(self, now_ns: int) -> Job | None:
         """Give out the next job, or None when there is nothing to do yet or one is in flight.
 
-        Grounding goes first (it unblocks the next prediction), then predicting, then encoding frames.
+        Grounding goes first (it unblocks the next prediction), then predicting, then encoding
+        frames.
 
         Raises:
             HistoryError: a key frame that was due cannot come any more.
         """
         if self._in_flight is not None:
             return None
-        self._in_flight = self._next_observe(now_ns) if not self._initial_observed else (
-            self._next_ground() or self._next_predict() or self._next_observe(now_ns)
+        self._in_flight = (
+            self._next_observe(now_ns)
+            if not self._initial_observed
+            else (self._next_ground() or self._next_predict() or self._next_observe(now_ns))
         )
         return self._in_flight
 
@@ -238,7 +249,8 @@ class PredictExecuteLoop:
         In async mode chunk 0 is held back until chunk 1 exists.
 
         Raises:
-            PolicyError: the job is not the one in flight or the prediction does not fit the contract.
+            PolicyError: the job is not the one in flight or the prediction does not fit the
+            contract.
         """
         if job is not self._in_flight:
             raise PolicyError(f'{job} was finished but is not the job in flight')

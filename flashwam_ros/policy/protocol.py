@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every policy backend looks like to the predict-execute loop.
 
-A policy is chunk-synchronous: it observes key frames in due order, predicts whole chunks and is grounded
-with the rows that were really commanded. Its history is a contract: frames or rows that do not fit raise
+A policy is chunk-synchronous: it observes key frames in due order, predicts whole chunks and is
+grounded
+with the rows that were really commanded. Its history is a contract: frames or rows that do not
+fit raise
 `HistoryError` instead of desynchronising the model in silence.
 """
 
@@ -23,7 +25,7 @@ class PolicyError(RuntimeError):
 
 
 class HistoryError(PolicyError):
-    """A key frame or applied row that the policy's history needs is missing, late or out of order."""
+    """A key frame or applied row that the history needs is missing, late or out of order."""
 
 
 class StreamError(PolicyError):
@@ -50,7 +52,8 @@ class Prediction:
     """One predicted chunk in physical units.
 
     Attributes:
-        positions: (R, C) float64, rows of channel targets (rad), R = rows per chunk of the contract.
+        positions: (R, C) float64, rows of channel targets (rad), R = rows per chunk of the
+        contract.
         first_row: first row to execute: actions-per-frame for chunk 0 (its first frame is the
             observed one), else 0.
         video_steps: denoising steps of the video stream (0 for a policy without one).
@@ -80,7 +83,8 @@ class Policy(Protocol):
     def observe(self, key_frame: KeyFrame) -> None:
         """Take the next key frame, in due order.
 
-        The first call after `reset` is the initial frame; afterwards `key_frames_per_frame` per latent
+        The first call after `reset` is the initial frame; afterwards `key_frames_per_frame` per
+        latent
         frame, encoded when a group is complete.
 
         Raises:
@@ -90,7 +94,8 @@ class Policy(Protocol):
     def predict(self) -> Prediction:
         """Predict the chunk after the last predicted one.
 
-        Uses the grounded history and, for chunks that are not grounded yet, the policy's own forecast.
+        Uses the grounded history and, for chunks that are not grounded yet, the policy's own
+        forecast.
 
         Raises:
             HistoryError: before the initial frame was observed.
@@ -100,7 +105,8 @@ class Policy(Protocol):
         """Replace the oldest forecast by what happened.
 
         Args:
-            applied: rows really commanded of the oldest ungrounded chunk, (R - first_row, C) float64,
+            applied: rows really commanded of the oldest ungrounded chunk, (R - first_row, C)
+            float64,
                 rad.
 
         Raises:
