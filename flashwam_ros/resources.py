@@ -1,7 +1,8 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where the package's data files lie: in a source checkout, a ROS install space or a pip prefix."""
+"""Where the package's data files lie: source checkout, ROS install space or pip prefix."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -20,10 +21,8 @@ def _candidate_roots() -> list[Path]:
     except ImportError:
         pass
     else:
-        try:
+        with contextlib.suppress(PackageNotFoundError, LookupError):
             roots.append(Path(get_package_share_directory(_PACKAGE)))
-        except (PackageNotFoundError, LookupError):
-            pass
     roots.append(Path(sys.prefix) / 'share' / _PACKAGE)
     return roots
 
