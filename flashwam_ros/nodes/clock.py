@@ -1,0 +1,32 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The edge between the monotonic clock inside and ROS time outside.
+
+The offset is read anew for every message, so a step of the system clock moves stamps of all nodes
+alike.
+"""
+
+from __future__ import annotations
+
+import time
+
+from builtin_interfaces.msg import Time
+from rclpy.clock import Clock
+
+SECOND_NS = 1_000_000_000
+
+
+def ros_offset_ns(clock: Clock) -> int:
+    """What to add to a monotonic stamp to get ROS time, ns."""
+    return clock.now().nanoseconds - time.monotonic_ns()
+
+
+def to_msg(stamp_ns: int) -> Time:
+    """ROS time in ns as a message; negative stamps become zero."""
+    seconds, nanoseconds = divmod(max(int(stamp_ns), 0), SECOND_NS)
+    return Time(sec=seconds, nanosec=nanoseconds)
+
+
+def from_msg(stamp: Time) -> int:
+    """ROS time of a message, ns."""
+    return stamp.sec * SECOND_NS + stamp.nanosec
