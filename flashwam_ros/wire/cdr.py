@@ -3,8 +3,8 @@
 """Raw byte views of the Unitree messages: numpy arrays onto XCDR1 little-endian bytes.
 
 A generic CDR codec costs 0.25 ms per message in Python; a strided view costs a few microseconds.
-Offsets are those of the vendor types after the 4-byte encapsulation header. This module knows bytes
-only; `flashwam_ros.wire.idl` binds it to DDS types.
+Offsets are those of the vendor types after the 4-byte encapsulation header. This module knows
+bytes only; `flashwam_ros.wire.idl` binds it to DDS types.
 """
 
 from collections.abc import Iterable, Sequence
@@ -86,9 +86,7 @@ class _LowMessage(_Message):
         super().__init__(raw)
         self._body = self._view('u1', 0, self.BODY)
         second_mode = HEADER_BYTES + self._first_value() - 4 + self.STRIDE
-        self._later_modes = np.ndarray(
-            (MOTORS - 1,), 'u1', self._raw, second_mode, (self.STRIDE,)
-        )
+        self._later_modes = np.ndarray((MOTORS - 1,), 'u1', self._raw, second_mode, (self.STRIDE,))
 
     @classmethod
     def _first_value(cls) -> int:
@@ -104,7 +102,9 @@ class _LowMessage(_Message):
     @property
     def motor_mode(self) -> np.ndarray:
         """(35,) uint8 copy of the mode bytes (1 enabled, 0 disabled)."""
-        return np.concatenate((self._body[self.FIRST_MODE : self.FIRST_MODE + 1], self._later_modes))
+        return np.concatenate(
+            (self._body[self.FIRST_MODE : self.FIRST_MODE + 1], self._later_modes)
+        )
 
     @motor_mode.setter
     def motor_mode(self, modes: Sequence[int] | np.ndarray) -> None:
@@ -117,11 +117,11 @@ class _LowMessage(_Message):
         return int.from_bytes(self._raw[-4:], 'little')
 
     def computed_crc(self) -> int:
-        """The checksum that belongs to the content: over the C struct image, not over these bytes."""
+        """The checksum that belongs to the content (of the C struct, not of these bytes)."""
         first = self._first_value()
         image = np.empty(self.BODY, dtype=np.uint8)
         image[:first] = self._body[:first]
-        # In C the motor array starts on its own word, in CDR its first byte shares one: shift by 4.
+        # In C the motor array starts on its own word, in CDR its first byte shares one.
         image[first] = self._body[self.FIRST_MODE]
         image[first + 4 :] = self._body[first:-4]
         image &= self._mask
@@ -141,8 +141,7 @@ class LowCmd(_LowMessage):
     """`unitree_hg` LowCmd_ (rt/arm_sdk, rt/lowcmd). Views of all 35 slots, SI units.
 
     Attributes:
-        q, dq, tau, kp, kd: (35,) float32 views; slot 29's `q` is the hand-over weight of rt/arm_sdk.
-        mode_pr, mode_machine: uint8, as attributes of the instance.
+        q, dq, tau, kp, kd: (35,) float32 views; slot 29's `q` is the hand-over weight.
     """
 
     NAME, BODY, FIRST_MODE, STRIDE = 'LowCmd_', 1000, 2, 28
@@ -239,7 +238,7 @@ class GripperCmd(_Message):
 
 
 class GripperState(_Message):
-    """`unitree_go` MotorStates_ with one entry (rt/dex1/*/state); motor rad, 0 closed, 5.4 open."""
+    """`unitree_go` MotorStates_ with one entry (rt/dex1/*/state); motor rad, 0 closed."""
 
     NAME, BODY = 'MotorStates_', 52
 
@@ -249,7 +248,7 @@ class GripperState(_Message):
         self._values = self._view('<f4', 8, 4)
 
     def set(self, q: float, dq: float, tau_est: float) -> None:
-        """Write the measured state (rad, rad/s, N.m); the vendor's service fills no other field."""
+        """Write the measured state (rad, rad/s, N.m): all that the vendor's service fills."""
         self._raw[HEADER_BYTES + 4] = 1
         self._values[:] = (q, dq, 0.0, tau_est)
 
