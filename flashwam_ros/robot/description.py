@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one description of the robot, read from ``config/robot/g1_kinematics.json``.
 
-Conventions are those of the file: SI units, x forward, y left, z up in every link at the zero pose,
+Conventions are those of the file: SI units, x forward, y left, z up in each link at the zero pose,
 root link ``pelvis``, ``R = Rz(yaw) Ry(pitch) Rx(roll)``.
 """
 
@@ -53,7 +53,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Joint:
-    """A joint; ``kind`` is ``revolute``, ``prismatic`` or ``fixed`` (limits and axis are then 0)."""
+    """A joint; ``kind`` is ``revolute``, ``prismatic`` or ``fixed`` (limits, axis then 0)."""
 
     name: str
     kind: str
@@ -177,7 +177,7 @@ def _link(raw: dict) -> Link:
 def _joint(raw: dict, gripper: dict) -> Joint:
     limits = raw
     if raw['type'] == 'prismatic':
-        # The published finger limits belong to a model with the opposite sign (see the file's note).
+        # The published finger limits belong to a model of the opposite sign (the file says so).
         limits = gripper['recommended_limits']
     armature = raw.get('armature')
     if armature is None:
