@@ -80,5 +80,5 @@ def open_participant(domain: int, interface: str) -> DomainParticipant:
         except DDSException as error:
             raise DomainError(
                 f'no DDS participant on domain {domain}, interface {interface}: is the interface '
-                f'up, and are fewer than {_MAX_PARTICIPANTS} participants on this machine? ({error})'
+                f'up, and are there fewer than {_MAX_PARTICIPANTS} participants? ({error})'
             ) from error
