@@ -113,8 +113,8 @@ def _sample_pot(rng: np.random.Generator) -> dict:
 def _sample_bottles(rng: np.random.Generator) -> dict:
     side = 1.0 if rng.random() < 0.5 else -1.0
     while True:
-        red = np.array([rng.uniform(0.27, 0.37), side * rng.uniform(0.03, 0.13)])
-        yellow = np.array([rng.uniform(0.27, 0.37), -side * rng.uniform(0.03, 0.13)])
+        red = np.array([rng.uniform(0.27, 0.37), side * rng.uniform(0.03, 0.085)])
+        yellow = np.array([rng.uniform(0.27, 0.37), -side * rng.uniform(0.03, 0.085)])
         if np.linalg.norm(red - yellow) > 0.11:
             break
     yaws = rng.uniform(-0.8, 0.8, 2)
