@@ -107,12 +107,15 @@ class ArmMotion:
         position, _ = self.kinematics.pose(self.arm, self.q)
         distance = float(np.linalg.norm(pose.position - position))
         seconds = max(0.35, 1.875 * distance / (_HAND_SPEED * self.speed))
-        for _ in range(6):
+        for _ in range(3):
             rows = self._line_rows(position, pose, round(seconds / ROW_S))
             excess = self._excess(rows)
             if excess <= 1.0:
                 break
-            seconds *= 1.05 * excess
+            seconds *= 1.05 * min(excess, 1.5)
+        else:
+            # The joints turn over somewhere on the line: go to its end another way.
+            rows = self._timed([(self.q, rows[-1])])
         yield from self._follow(rows)
 
     def _line_rows(self, start: np.ndarray, pose: HandPose, count: int) -> np.ndarray:

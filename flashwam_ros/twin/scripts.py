@@ -140,14 +140,14 @@ def pot_potato(stage: Stage) -> tuple[Script, Script]:
 def _take_lid(stage: Stage, arm: ArmMotion) -> Script:
     knob = scenes.LID_FOOT + scenes.LID_THICKNESS + scenes.KNOB_HEIGHT / 2
     # The pads' tips take the knob: further in, the fingers would press on the lid.
-    at = _hand(arm, stage.point('lid', knob + 0.003), 36).advanced(-0.011)
+    at = _hand(arm, stage.point('lid', knob + 0.003), 25, -0.75).advanced(-0.011)
     arm.grip_target = 4.2
     yield from _grasp(stage, arm, at.advanced(-0.02).moved(z=0.06), at, 0.75)
     yield from arm.line(at.moved(z=0.08))
-    aside = at.position + np.array([0.0, 0.0, 0.0])
+    aside = at.position.copy()
     aside[1] = stage.world.position('pot')[1] + 0.165
     aside[2] = at.position[2] - scenes.POT_HEIGHT + 0.003
-    down = _hand(arm, aside, 36)
+    down = _hand(arm, aside, 25)
     stage.maybe_bump(arm)
     yield from arm.move(arm.solve(down.moved(z=0.07)))
     stage.flags.add('lid_clear')
@@ -168,13 +168,13 @@ def _drop_potato(stage: Stage, arm: ArmMotion) -> Script:
     along = 2 * np.arctan2(qz, stage.world.objects['potato'][1][0])
     turn = (along - prefer + np.pi / 2) % np.pi - np.pi / 2
     yaw = prefer + float(np.clip(turn, -0.3, 0.3))
-    at = _hand(arm, stage.point('potato', 0.004), 48, yaw).advanced(-0.004)
+    at = _hand(arm, stage.point('potato', 0.004), 38, yaw).advanced(-0.004)
     arm.grip_target = 4.2
     yield from _grasp(stage, arm, at.moved(z=0.08), at, 0.65)
     yield from arm.line(at.moved(z=0.13))
     offset = _held_offset(stage, arm, 'potato', np.zeros(3))
     rim = stage.point('pot', scenes.POT_HEIGHT + 0.025)
-    down = _hand(arm, rim - offset * (1, 1, 0), 48)
+    down = _hand(arm, rim - offset * (1, 1, 0), 28)
     stage.maybe_bump(arm)
     yield from arm.move(arm.solve(down.moved(z=0.05)))
     yield from arm.recovered()
