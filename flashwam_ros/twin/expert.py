@@ -12,7 +12,7 @@ import functools
 
 import numpy as np
 
-from flashwam_ros.robot.contract import load_choices
+from flashwam_ros.robot.settings import load_settings
 from flashwam_ros.twin.ik import ArmKinematics
 from flashwam_ros.twin.motion import ArmMotion
 from flashwam_ros.twin.scripts import SCRIPTS, Stage
@@ -54,7 +54,7 @@ class Expert:
             ArmMotion(_kinematics(), arm, arm_q14[7 * arm : 7 * arm + 7], gripper_q2[arm], speed)
             for arm in (0, 1)
         )
-        home = np.array(load_choices()['poses']['home_arm'], float)
+        home = load_settings().home[:14]
         self._stage = Stage(world, arms, rng, self._recovery, home)
         self._scripts = list(SCRIPTS[self._task](self._stage))
         self._running = [True, True]

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inverse kinematics of one arm: damped least squares with joint limits as an active set.
 
-Plain clipping at a joint limit makes the arm wind up and flip (the wrist pitch limit is met often);
+Plain clipping at a joint limit makes the arm wind up and flip (the wrist pitch limit is a
+frequent guest);
 here a limiting joint is fixed at its limit and the rest is solved again.
 """
 
@@ -95,7 +96,7 @@ class ArmKinematics:
 
 
 def _limited_step(jacobian, error, drawn, lower, upper) -> np.ndarray:
-    """Damped least squares step within ``lower .. upper``; limiting joints are fixed one by one."""
+    """Damped least squares step within ``lower .. upper``; limiting joints are fixed."""
     step = np.zeros(7)
     free = np.ones(7, bool)
     for _ in range(4):

@@ -21,7 +21,7 @@ JAW_DAMPING = 8.0
 JAW_ARMATURE = 0.08
 # Pitch and place of the wrist camera on the gripper base: the palm covers a third of the picture,
 # pads and object stay visible. The head camera keeps its place, with a lens wide enough for both
-# hands (at 4:3: 80 x 64 deg; the real colour imager, 55 x 43, would miss the near half of the table).
+# hands (at 4:3: 80 x 64 deg; the real colour imager's 55 x 43 would miss the near table).
 WRIST_CAMERA = (0.02, 0.095, np.deg2rad(40.0))
 HEAD_FOVY, WRIST_FOVY = 64.0, 64.0
 
@@ -102,7 +102,8 @@ def robot_body_xml(description: Description, visual_geoms, passive: dict[str, st
         )
         if joint is not None and joint.kind == 'revolute' and not moves:
             half = stance_angle(joint) / 2
-            quat = _multiply(quat, np.array([np.cos(half), *(np.sin(half) * np.array(joint.axis))]))
+            bend = np.array([np.cos(half), *(np.sin(half) * np.array(joint.axis))])
+            quat = _multiply(quat, bend)
         inside = [
             _joint_xml(joint, description) if moves else '',
             _inertial_xml(link),
@@ -222,8 +223,8 @@ def actuator_xml(description: Description) -> str:
     for index in description.motor_groups['arm_indices']:
         joint = description.motor_joint(index)
         actuators.append(
-            f'<general name="{joint.name}" joint="{joint.name}" gaintype="fixed" biastype="affine" '
-            f'gainprm="0 0 0" biasprm="0 0 0" forcelimited="true" '
+            f'<general name="{joint.name}" joint="{joint.name}" gaintype="fixed" '
+            f'biastype="affine" gainprm="0 0 0" biasprm="0 0 0" forcelimited="true" '
             f'forcerange="{-joint.effort} {joint.effort}"/>'
         )
     for side in SIDES:

@@ -18,7 +18,7 @@ ROW_S = 0.05
 MAX_SPEED = 1.75
 """Planned joint speed (rad/s): well inside the limiter's 3."""
 MAX_ACCELERATION = 9.0
-"""Planned joint acceleration (rad/s2): a third of the limiter's 30, so that rows' corners fit too."""
+"""Planned joint acceleration (rad/s2): a third of the limiter's, so that corners fit too."""
 _HAND_SPEED = 0.26
 _GRIPPER_SPEED = 5.0
 _GRIPPER_ACCELERATION = 20.0
@@ -95,7 +95,7 @@ class ArmMotion:
             yield self.q
 
     def move(self, goal: np.ndarray, via: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        """Joint move to ``goal`` (7,), past ``via`` where given (two moves that overlap by half)."""
+        """Joint move to ``goal`` (7,), past ``via`` where given (overlapping moves)."""
         start = self.q
         if via is None:
             yield from self._follow(self._timed([(start, goal)]))
@@ -165,12 +165,12 @@ class ArmMotion:
             yield row
 
     def schedule_bump(self, delay_rows: int, displacement: np.ndarray) -> None:
-        """In ``delay_rows``, push the hand off its course by ``displacement`` (3,) m, out and back."""
+        """In ``delay_rows``, push the hand off its course by ``displacement`` (3,) m."""
         self._bump_row = -int(delay_rows)
         self._bump_m, self._bump_rad = np.array(displacement, float), np.zeros(7)
 
     def bump_row(self) -> tuple[np.ndarray, bool]:
-        """Offset (7,) of the bump for the next row, and whether it is still being pushed outward."""
+        """Offset (7,) of the bump for the next row, and whether it still goes outward."""
         if self._bump_row is None:
             return np.zeros(7), False
         self._bump_row += 1

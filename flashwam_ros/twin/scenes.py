@@ -74,7 +74,7 @@ def rest_height(kind: str) -> float:
 
 
 def start_height(kind: str) -> float:
-    """Height (m, world) of an object's frame at the start of an episode: the lid lies on the pot."""
+    """Height (m, world) of an object's frame at the start: the lid lies on the pot."""
     return TABLE_TOP_Z + POT_HEIGHT if kind == 'lid' else rest_height(kind)
 
 
@@ -154,7 +154,7 @@ def object_body_xml(kind: str, visual: str) -> str:
     }.get(kind, (BOTTLE_RADIUS, BOTTLE_HEIGHT + CAP_HEIGHT))
     com_z = {'potato': 0.0, 'pot': 0.024, 'lid': 0.009}.get(kind, 0.45 * half[1])
     mass, (radius, height) = MASS[kind], half
-    # Every object's inertia is that of the solid cylinder around it: the round bodies differ little.
+    # The inertia of the solid cylinder around the object: these round bodies differ little.
     across, along = mass * (3 * radius**2 + height**2) / 12, mass * radius**2 / 2
     return (
         f'<body name="{kind}"><freejoint name="{kind}"/>'

@@ -51,13 +51,15 @@ class Stage:
 
 
 def hand_yaw(arm: ArmMotion, x: float, y: float) -> float:
-    """How a hand points at a place (rad): inward near the middle, so that the elbow clears the torso."""
+    """How a hand points at a place (rad): inward near the middle, to clear the torso."""
     across = -arm.side * y
     yaw = np.clip(2.8 * (across + 0.16) + 2.2 * max(0.0, 0.33 - x), -0.1, 0.8)
     return float(-arm.side * yaw)
 
 
-def _hand(arm: ArmMotion, point: np.ndarray, pitch_deg: float, yaw: float | None = None) -> HandPose:
+def _hand(
+    arm: ArmMotion, point: np.ndarray, pitch_deg: float, yaw: float | None = None
+) -> HandPose:
     yaw = hand_yaw(arm, point[0], point[1]) if yaw is None else yaw
     return HandPose(np.array(point), hand_rotation(yaw, np.deg2rad(pitch_deg)))
 
@@ -70,7 +72,9 @@ def _over(arm: ArmMotion, pose: HandPose) -> Script:
     return arm.move(arm.solve(pose), arm.solve(via))
 
 
-def _grasp(stage: Stage, arm: ArmMotion, above: HandPose, at: HandPose, squeeze_s: float) -> Script:
+def _grasp(
+    stage: Stage, arm: ArmMotion, above: HandPose, at: HandPose, squeeze_s: float
+) -> Script:
     """Over the object, down onto it, close."""
     stage.maybe_bump(arm)
     yield from _over(arm, above)
@@ -85,7 +89,7 @@ def _home(stage: Stage, arm: ArmMotion) -> Script:
 
 
 def _held_offset(stage: Stage, arm: ArmMotion, name: str, nominal: np.ndarray) -> np.ndarray:
-    """Object frame minus tool centre point (world, m) as seen, or ``nominal`` where that is stale."""
+    """Object frame minus tool centre point (m) as seen, or ``nominal`` where that is stale."""
     seen = stage.world.position(name) - stage.world.tcp[arm.arm, :3, 3]
     return seen if np.linalg.norm(seen - nominal) < 0.02 else nominal
 
@@ -133,7 +137,7 @@ def _placed(stage: Stage, side: int, script: Script) -> tuple[Script, Script]:
 
 
 def pot_potato(stage: Stage) -> tuple[Script, Script]:
-    """Left hand takes the lid off by its knob and lays it aside; right hand drops the potato in."""
+    """Left hand takes the lid by its knob and lays it aside; right hand drops the potato in."""
     return _take_lid(stage, stage.arms[0]), _drop_potato(stage, stage.arms[1])
 
 

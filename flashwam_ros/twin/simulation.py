@@ -7,7 +7,8 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from flashwam_ros.robot.contract import RobotContract, load_choices
+from flashwam_ros.robot.contract import RobotContract
+from flashwam_ros.robot.settings import load_settings
 from flashwam_ros.twin import scenes
 from flashwam_ros.twin.model import TIMESTEP, TwinModel, build_model
 from flashwam_ros.twin.tasks import TaskMonitor, TaskStatus, WorldState
@@ -18,10 +19,10 @@ _SETTLE_S = 0.2
 
 
 class Simulation:
-    """One robot at its table. Not thread-safe; the same seed gives the same trajectory, bit by bit.
+    """One robot at its table. Not thread-safe. Same seed, same trajectory, bit by bit.
 
-    Arm arrays have 14 entries in channel order (7 left, 7 right), gripper arrays 2 (left, right) in
-    motor radians (0 closed, 5.4 open).
+    Arm arrays have 14 entries in channel order (7 left, 7 right), gripper arrays 2 (left, right)
+    in motor radians (0 closed, 5.4 open).
     """
 
     def __init__(self, task: str, contract: RobotContract | None = None):
@@ -36,9 +37,8 @@ class Simulation:
         self.data = mujoco.MjData(self.model)
         contract = contract or RobotContract.load()
         self._kp, self._kd = contract.kp[:14], contract.kd[:14]
-        poses = load_choices()['poses']
-        self._home_arm = np.array(poses['home_arm'], float)
-        self._home_gripper = np.array(poses['home_gripper'], float)
+        home = load_settings().home
+        self._home_arm, self._home_gripper = home[:14], home[14:]
         gripper = self.twin.description.gripper
         self._jaw_closed, self._jaw_per_rad = gripper.finger_at_closed, gripper.finger_per_rad
         self._hand_of_geom, self._object_of_geom = self._geom_tables()
@@ -60,7 +60,7 @@ class Simulation:
         return jaw, thing
 
     def reset(self, seed: int) -> None:
-        """Put the scene of ``seed`` on the table, arms at home (plus a little noise), jaws open."""
+        """Put the scene of ``seed`` on the table, arms at home (plus a little noise)."""
         layout = scenes.sample_layout(self.task, seed)
         mujoco.mj_resetData(self.model, self.data)
         arm, jaws = self._home_arm + layout.arm_noise, self._home_gripper
@@ -91,7 +91,7 @@ class Simulation:
         return self._jaw_closed + self._jaw_per_rad * motor_rad
 
     def set_motor_command(self, q, dq, tau, kp, kd) -> None:
-        """Arm command, in force until the next: positions, velocities, torques and gains (14 each)."""
+        """Arm command, in force until the next: q, dq, torques and gains (14 each)."""
         ids = self.twin.arm_actuators
         kp, kd = np.broadcast_to(kp, 14), np.broadcast_to(kd, 14)
         self.model.actuator_gainprm[ids, 0] = kp
@@ -141,7 +141,7 @@ class Simulation:
         return self._steps * TIMESTEP
 
     def joint_state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Positions, velocities and motor torques (29 each) in motor order; rigid joints stand still."""
+        """Positions, velocities and motor torques (29 each); rigid joints stand still."""
         q, dq, tau = self.twin.stance_q.copy(), np.zeros(29), np.zeros(29)
         index = list(self.twin.description.motor_groups['arm_indices'])
         q[index] = self.data.qpos[self.twin.arm_qpos]

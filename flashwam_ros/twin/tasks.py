@@ -1,6 +1,6 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What each task asks for: prompt, time limit, ordered stages, success held for 0.5 s, failures."""
+"""What each task asks for: prompt, time limit, ordered stages, lasting success, failures."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class WorldState:
         return any(name in hand for hand in self.touched)
 
     def reach(self, name: str, above: float) -> float:
-        """Distance (m) from the nearer tool centre point to ``above`` m over the object's frame."""
+        """Distance (m) from the nearer hand to ``above`` m over the object's frame."""
         point = self.position(name) + np.array([0, 0, above])
         return float(np.linalg.norm(self.tcp[:, :3, 3] - point, axis=1).min())
 
