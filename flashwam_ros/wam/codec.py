@@ -114,10 +114,10 @@ class _Residual(nn.Module):
 
 
 class NanoCodec(nn.Module):
-    """Small convolutional autoencoder of the 192x128 canvas; 16x in space, 4x in time, 16 channels.
+    """Small convolutional autoencoder of the 192x128 canvas: 16x in space, 4x in time, z = 16.
 
-    The four images of a latent frame are stacked as channels (the first frame is one image repeated)
-    and each group is encoded by itself, so streaming equals one-shot encoding exactly.
+    The four images of a latent frame are stacked as channels (the first frame is one image
+    repeated); each group is encoded by itself, so streaming equals one-shot encoding exactly.
     Latents leave normalised by per-channel mean and std (`set_latent_statistics`).
     """
 
@@ -178,7 +178,7 @@ class NanoCodec(nn.Module):
         return (raw - self.latents_mean[:, None, None]) / self.latents_std[:, None, None]
 
     def decode_raw(self, raw: torch.Tensor) -> torch.Tensor:
-        """Raw (B, z, 12, 8) -> the group's images (B, 4, 3, 192, 128), unclipped (for training)."""
+        """Raw (B, z, 12, 8) -> unclipped images of the group (B, 4, 3, 192, 128)."""
         return self.decoder(raw).unflatten(1, (IMAGES_PER_FRAME, 3))
 
     def decode_group(self, latent: torch.Tensor) -> torch.Tensor:

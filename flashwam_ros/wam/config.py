@@ -13,7 +13,7 @@ PARAMETRISATIONS = ('velocity', 'linear', 'lcm')
 
 
 def _known(cls: type, values: Mapping[str, Any], ignored: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Keep the fields of `cls`; unknown keys are an error unless private or listed in `ignored`."""
+    """Keep the fields of `cls`; unknown keys are an error unless private or in `ignored`."""
     names = {field.name for field in dataclasses.fields(cls)}
     unknown = [k for k in values if k not in names and k not in ignored and not k.startswith('_')]
     if unknown:
@@ -23,7 +23,7 @@ def _known(cls: type, values: Mapping[str, Any], ignored: tuple[str, ...] = ()) 
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
-    """Keys of `transformer/config.json` (LingBot-VA layout); the defaults are the released 5B model.
+    """Keys of `transformer/config.json` (LingBot-VA); the defaults are the released 5B model.
 
     `rope_theta` is ours: it is written only where it differs from the released value.
     A stored `attn_mode` is ignored: the attention back-end is chosen by where the model runs.
@@ -102,8 +102,9 @@ class ModalitySampler:
         if self.steps < 1 or not self.shift > 0:
             raise ValueError(f'need steps >= 1 and shift > 0, got {self.steps}, {self.shift}')
         if self.sampler not in SAMPLERS or self.parametrisation not in PARAMETRISATIONS:
-            raise ValueError(f'sampler {self.sampler!r} must be one of {SAMPLERS}, parametrisation '
-                             f'{self.parametrisation!r} one of {PARAMETRISATIONS}')
+            raise ValueError(f'sampler {self.sampler!r} must be one of {SAMPLERS}, '
+                             f'parametrisation {self.parametrisation!r} one of '
+                             f'{PARAMETRISATIONS}')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,15 +3,16 @@
 """The packed training forward: noisy and clean copies of an episode window in one sequence.
 
 LingBot-VA packs [noisy video | clean video | noisy action | clean action] and flattens the batch
-into the sequence. Here every sample is its own row (same result, no cross-sample mask), and the two
-noisy groups come first: attention does not depend on the order, and this one lets the last block
-skip the clean tokens and clean queries skip the noisy keys.
+into the sequence. Here every sample is its own row (same result, no cross-sample mask), and the
+two noisy groups come first: attention does not depend on the order, and this one lets the last
+block skip the clean tokens and clean queries skip the noisy keys.
 
 A window may start anywhere in an episode, on a chunk boundary: only differences of frame numbers
-matter (RoPE is relative), so positions start at 0. A window that starts at the true beginning of its
-episode is marked in `starts`: its frame 0 is the initial observation and its action slot 0 belongs to
-no action. Streaming inference pins both as clean (t = 0) inside the noisy groups of chunk 0, so the
-training sample does the same and gives them no loss. In any other window frame 0 is an ordinary frame.
+matter (RoPE is relative), so positions start at 0. A window that starts at the true beginning of
+its episode is marked in `starts`: its frame 0 is the initial observation and its action slot 0
+belongs to no action. Streaming inference pins both as clean (t = 0) inside the noisy groups of
+chunk 0, so the training sample does the same and gives them no loss. In any other window frame 0
+is an ordinary frame.
 """
 
 import dataclasses
@@ -59,9 +60,9 @@ class TrainingSample:
 class NoiseRecipe:
     """How training noise is drawn.
 
-    `per_chunk` > 0 gives all frames of a chunk of that size one level, as inference does; 0 draws a
-    level per frame (LingBot-VA). `history_noise` is the probability that a sample's clean video is
-    noised with ids in [500, 999] (LingBot-VA: 0.5). `uniform_mix`: see `flow.loss_weights`.
+    `per_chunk` > 0 gives all frames of a chunk of that size one level, as inference does; 0 draws
+    a level per frame (LingBot-VA). `history_noise` is the probability that a sample's clean video
+    is noised with ids in [500, 999] (LingBot-VA: 0.5). `uniform_mix`: see `flow.loss_weights`.
     """
 
     video_shift: float = 5.0
@@ -85,7 +86,7 @@ def unpack_actions(actions: torch.Tensor) -> torch.Tensor:
 
 
 def group_ids(frames: int, tokens: int, chunk_size: int, action: bool) -> np.ndarray:
-    """Id of each token of a modality: 2c for video and 2c+1 for action, c = frame // chunk_size."""
+    """Id of each token of a modality: 2c for video, 2c+1 for action, c = frame // chunk_size."""
     return np.repeat(2 * (np.arange(frames) // chunk_size) + int(action), tokens)
 
 
@@ -165,9 +166,10 @@ def training_sample(video: torch.Tensor, action: torch.Tensor, channel_mask: tor
                     generator: torch.Generator | None = None) -> TrainingSample:
     """Draw noise for a batch of windows.
 
-    video (B, C, F, h, w) normalised latents; action (B, 30, F, n, 1) normalised; channel_mask (30,)
-    1 on used channels; starts (B,) bool, see the module text; frame0_action (30,) normalised clean
-    action of slot 0 where `starts` (None: zeros, i.e. 'normalized_zero'). Draws are made on the CPU.
+    video (B, C, F, h, w) normalised latents; action (B, 30, F, n, 1) normalised; channel_mask
+    (30,) 1 on used channels; starts (B,) bool, see the module text; frame0_action (30,) normalised
+    clean action of slot 0 where `starts` (None: zeros, i.e. 'normalized_zero'). Draws are made on
+    the CPU.
     """
     batch, _, frames = video.shape[:3]
     device, dtype = video.device, video.dtype

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rotary position embedding over (frame, row, column), LingBot-VA grid and rounding.
 
-Frequencies are float64 numpy constants, so no module-wide cast can touch them. Angles are formed in
-float64 and rounded to float32 once; the rotation itself runs in float64 for reduced-precision
+Frequencies are float64 numpy constants, so no module-wide cast can touch them. Angles are formed
+in float64 and rounded to float32 once; the rotation itself runs in float64 for reduced-precision
 parameters (as the released code does) and in the parameters' own precision otherwise.
 """
 

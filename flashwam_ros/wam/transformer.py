@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shared-backbone world-action transformer (parameter names and numerics of LingBot-VA).
 
-Video and action tokens run through the same blocks; each modality has its own input embedding, time
-embedder and output projection. With bf16 parameters, products run in bf16 and norms, modulation and
-gated residuals in fp32, as in the released model; with fp32 parameters everything is fp32.
+Video and action tokens run through the same blocks; each modality has its own input embedding,
+time embedder and output projection. With bf16 parameters, products run in bf16 and norms,
+modulation and gated residuals in fp32, as in the released model; with fp32 parameters everything
+is fp32.
 """
 
 import dataclasses
@@ -162,7 +163,8 @@ class Block(nn.Module):
         self.ffn = FeedForward(config)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 6, config.dim) / config.dim ** 0.5)
 
-    def _modulated(self, h: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    def _modulated(self, h: torch.Tensor, scale: torch.Tensor,
+                   shift: torch.Tensor) -> torch.Tensor:
         x = F.layer_norm(_wide(h), h.shape[-1:], eps=self._eps)
         return (_per_unit(x, scale) * (1 + scale) + shift).flatten(1, 2).to(h.dtype)
 
