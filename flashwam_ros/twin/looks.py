@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from flashwam_ros.twin import looks_objects, looks_robot, looks_room, textures
 from flashwam_ros.twin.looks_room import EXTERNAL_CAMERA
+from flashwam_ros.twin.variation import restore, vary
 
-__all__ = ['EXTERNAL_CAMERA', 'assets', 'object_visual_geoms', 'robot_visual_geoms', 'room_xml',
-           'visual_options']
+__all__ = ['EXTERNAL_CAMERA', 'assets', 'object_visual_geoms', 'restore', 'robot_visual_geoms',
+           'room_xml', 'vary', 'visual_options']
 
 _TEXTURES = {
     'butcher_block': textures.butcher_block,
@@ -82,5 +83,5 @@ def visual_options() -> str:
   <global offwidth="1280" offheight="960"/>
   <quality shadowsize="4096" offsamples="8" numslices="28" numstacks="16" numquads="4"/>
   <headlight ambient="0.34 0.34 0.35" diffuse="0.15 0.15 0.15" specular="0.05 0.05 0.05"/>
-  <map znear="0.008" zfar="12" shadowclip="1.6" shadowscale="0.7"/>
+  <map znear="0.0008" zfar="1" shadowclip="0.1" shadowscale="0.7"/>
 """

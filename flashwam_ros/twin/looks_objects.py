@@ -28,13 +28,14 @@ MATERIALS = """
 <material name="amber" rgba="0.86 0.40 0.05 0.80" specular="0.9" shininess="0.9"/>
 <material name="amber_rim" rgba="0.70 0.27 0.02 1" specular="0.9" shininess="0.9"/>
 <material name="ivory" rgba="0.95 0.92 0.84 1" specular="0.4" shininess="0.5"/>
-<material name="potato" texture="potato" specular="0.08" shininess="0.15"/>
-<material name="red" rgba="0.86 0.045 0.04 1" specular="0.7" shininess="0.8"/>
-<material name="yellow" rgba="0.98 0.80 0.03 1" specular="0.7" shininess="0.8"/>
-<material name="red_label" texture="red_label" specular="0.1" shininess="0.2"/>
-<material name="yellow_label" texture="yellow_label" specular="0.1" shininess="0.2"/>
-<material name="cap" rgba="0.10 0.10 0.11 1" specular="0.5" shininess="0.5"/>
-<material name="pink" rgba="0.98 0.28 0.56 1" specular="0.25" shininess="0.3"/>
+<material name="potato" texture="potato" specular="0.08" shininess="0.15" emission="0.08"/>
+<material name="red" rgba="0.92 0.05 0.045 1" specular="0.7" shininess="0.8" emission="0.12"/>
+<material name="yellow" rgba="1 0.82 0.02 1" specular="0.7" shininess="0.8" emission="0.12"/>
+<material name="red_label" texture="red_label" specular="0.1" shininess="0.2" emission="0.15"/>
+<material name="yellow_label" texture="yellow_label" specular="0.1" shininess="0.2" emission="0.15"/>
+<material name="red_cap" rgba="0.36 0.02 0.03 1" specular="0.5" shininess="0.5"/>
+<material name="yellow_cap" rgba="0.36 0.25 0.02 1" specular="0.5" shininess="0.5"/>
+<material name="pink" rgba="0.98 0.28 0.56 1" specular="0.25" shininess="0.3" emission="0.08"/>
 <material name="pink_hole" rgba="0.42 0.05 0.20 1" specular="0" shininess="0"/>
 <material name="cork" texture="cork" specular="0.02" shininess="0.1"/>
 <material name="tape" rgba="0.03 0.25 0.90 1" specular="0.2" shininess="0.3"/>
@@ -52,12 +53,13 @@ def _ellipse_arc(axis_r: float, axis_z: float, steps: int) -> list[tuple[float, 
     return [(axis_r * max(np.cos(t), 0.0), axis_z * np.sin(t)) for t in turn]
 
 
-def _pot_mesh() -> Mesh:
+def _pot_half(turn_from: float) -> Mesh:
+    """Half of the glass. Two halves, because MuJoCo sorts translucent *geoms* by distance."""
     r, w, h, f = POT_RADIUS, POT_WALL, POT_HEIGHT, POT_FLOOR
     return lathe([
         (0, 0), (r - 0.008, 0), (r - 0.003, 0.0012), (r - 0.0006, 0.005), (r, 0.011), (r, h),
         (r, h), (r - w, h), (r - w, h), (r - w, f + 0.006), (r - w - 0.003, f + 0.001),
-        (r - w - 0.010, f), (0, f)], slices=32)
+        (r - w - 0.010, f), (0, f)], 16, turn_from, turn_from + np.pi)
 
 
 def _pot(p: Parts) -> None:
@@ -66,7 +68,8 @@ def _pot(p: Parts) -> None:
         (POT_RADIUS + 0.0012, POT_HEIGHT - 0.002), (POT_RADIUS + 0.0006, POT_HEIGHT),
         (POT_RADIUS - POT_WALL - 0.0004, POT_HEIGHT),
         (POT_RADIUS - POT_WALL - 0.0004, POT_HEIGHT - 0.004)], 32), 'amber_rim')
-    p.mesh('pot_body', _pot_mesh, 'amber')
+    p.mesh('pot_front', lambda: _pot_half(-np.pi / 2.0), 'amber')
+    p.mesh('pot_back', lambda: _pot_half(np.pi / 2.0), 'amber')
     for side in (1.0, -1.0):
         p.box((0.030, 0.012, 0.008), 'amber_rim', (0, side * (POT_RADIUS + 0.003), 0.046), 0.003)
 
@@ -104,11 +107,11 @@ def _bottle(p: Parts, colour: str) -> None:
         (0, 0), (r - 0.003, 0), (r - 0.0008, 0.0008), (r, 0.003), (r, 0.072), (r - 0.0008, 0.078),
         (r - 0.0030, 0.084), (0.0120, 0.089), (0.0115, h), (0, h)], 28), colour)
     p.mesh('label', lambda: lathe(
-        [(r + 0.0003, 0.024), (r + 0.0003, 0.054)], 28), f'{colour}_label')
+        [(r + 0.0003, 0.026), (r + 0.0003, 0.050)], 28), f'{colour}_label')
     c = CAP_RADIUS
     p.mesh('cap', lambda: lathe([
         (0.0115, 0), (c - 0.0006, 0), (c, 0.0008), (c, CAP_HEIGHT - 0.002),
-        (c - 0.002, CAP_HEIGHT), (0, CAP_HEIGHT)], 24), 'cap', (0, 0, h))
+        (c - 0.002, CAP_HEIGHT), (0, CAP_HEIGHT)], 24), f'{colour}_cap', (0, 0, h))
 
 
 def _pink(p: Parts) -> None:

@@ -62,7 +62,7 @@ class Parts:
         self.mesh(name, lambda: rounded_box(size, edge, axis), material, pos, euler)
 
     def loft(self, name: str, sections, material: str, axis: str = 'z', power: float = 3.5,
-             slices: int = 20, pos=(0, 0, 0), euler=(0, 0, 0)) -> None:
+             slices: int = 16, pos=(0, 0, 0), euler=(0, 0, 0)) -> None:
         """Adds a lofted shell."""
         self.mesh(name, lambda: loft(sections, axis, power, slices), material, pos, euler)
 
@@ -202,16 +202,16 @@ def _head(p: Parts, s: float) -> None:
         (0.460, -0.001, 0, 0.061, 0.059), (0.486, 0.000, 0, 0.062, 0.0575),
         (0.507, 0.000, 0, 0.054, 0.050), (0.521, -0.001, 0, 0.040, 0.037),
         (0.528, -0.002, 0, 0.025, 0.023), (0.5305, -0.002, 0, 0.010, 0.009)],
-        'silver', power=2.3, slices=28)
+        'silver', power=2.3, slices=22)
     p.loft('visor', [
         (0.392, 0.020, 0, 0.022, 0.020), (0.398, 0.018, 0, 0.033, 0.032),
         (0.412, 0.016, 0, 0.042, 0.041), (0.440, 0.014, 0, 0.053, 0.0475),
         (0.468, 0.014, 0, 0.058, 0.049), (0.490, 0.014, 0, 0.056, 0.046),
         (0.506, 0.013, 0, 0.047, 0.038), (0.515, 0.011, 0, 0.036, 0.027),
-        (0.519, 0.009, 0, 0.022, 0.014)], 'gloss', power=2.2, slices=28)
+        (0.519, 0.009, 0, 0.022, 0.014)], 'gloss', power=2.2, slices=22)
     for side in (1.0, -1.0):
         p.drum(0.020, 0.012, 'y', 'graphite', (-0.006, 0.0575 * side, 0.452))
-        p.drum(0.012, 0.014, 'y', 'glow', (-0.006, 0.0575 * side, 0.452))
+        p.drum(0.0135, 0.014, 'y', 'glow', (-0.006, 0.0575 * side, 0.452))
         p.drum(0.0095, 0.016, 'y', 'graphite', (-0.006, 0.0575 * side, 0.452))
 
 
@@ -276,8 +276,16 @@ def _hand(p: Parts, s: float) -> None:
     p.box((0.022, 0.058, 0.062), 'graphite', (0.048, 0, 0), 0.006, 'x')
     p.box((0.0113, 0.040, 0.060), 'graphite', (0.0640, 0, 0), 0.003, 'x')
     # camera module and its stalk, behind the lens so that it never sees itself
-    p.box((0.010, 0.016, 0.060), 'graphite', (-0.006, 0, 0.052), 0.003)
-    p.box((0.016, 0.060, 0.022), 'graphite', (-0.006, 0, 0.088), 0.005, 'y')
+    p.loft('camera_stalk', [
+        (0.020, 0.004, 0, 0.010, 0.017), (0.050, -0.004, 0, 0.005, 0.010),
+        (0.086, -0.005, 0, 0.004, 0.008)], 'graphite', slices=12)
+    p.loft('camera_bar', [
+        (-0.024, 0.093, -0.003, 0.006, 0.005), (-0.020, 0.093, -0.003, 0.0095, 0.0085),
+        (0.020, 0.093, -0.003, 0.0095, 0.0085), (0.024, 0.093, -0.003, 0.006, 0.005)],
+        'steel', axis='y', power=2.6, slices=16)
+    p.loft('camera_front', [
+        (0.0, 0, 0.093, 0.0195, 0.0065), (0.0065, 0, 0.093, 0.0185, 0.0055)],
+        'gloss', axis='x', power=4, slices=16)
 
 
 def _finger(p: Parts, s: float) -> None:

@@ -23,9 +23,9 @@ MATERIALS = f"""
 <material name="floor" texture="floor" texrepeat="5 5" texuniform="false" specular="0.1"
   shininess="0.2" reflectance="0.06"/>
 <material name="fabric" texture="fabric" texrepeat="1 1" texuniform="false" specular="0"
-  emission="0.10"/>
+  emission="0.20"/>
 <material name="frame" rgba="0.62 0.64 0.67 1" specular="0.6" shininess="0.6"/>
-<material name="wall" rgba="0.80 0.82 0.84 1" specular="0" emission="0.08"/>
+<material name="wall" rgba="0.84 0.86 0.88 1" specular="0" emission="0.30"/>
 <material name="skirting" rgba="0.36 0.39 0.43 1" specular="0.1"/>
 <material name="{BLOB_MATERIAL}" texture="soft_blob" rgba="1 1 1 0.5" texrepeat="1 1"
   texuniform="false" specular="0" shininess="0"/>

@@ -45,7 +45,8 @@ def _grid_faces(rings: int, columns: int) -> np.ndarray:
     c, d = index[1:, 1:], index[1:, :-1]
     first = np.stack([a, b, c], -1).reshape(-1, 3)
     second = np.stack([a, c, d], -1).reshape(-1, 3)
-    return np.concatenate([first, second])
+    # cell by cell: in a translucent mesh the drawing order is what decides who is seen
+    return np.stack([first, second], 1).reshape(-1, 3)
 
 
 def _without_slivers(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -55,13 +56,16 @@ def _without_slivers(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return faces[area > 1e-10]
 
 
-def lathe(profile: Sequence[tuple[float, float]], slices: int = 24) -> Mesh:
+def lathe(profile: Sequence[tuple[float, float]], slices: int = 24,
+          turn_from: float = 0.0, turn_to: float = 2.0 * np.pi) -> Mesh:
     """Turns a profile about z.
 
     Args:
         profile: (radius, z) points from the bottom centre along the outside to the top (and
             back down the inside of a hollow part). Write a point twice for a sharp edge.
         slices: segments around.
+        turn_from: first angle about z, rad.
+        turn_to: last angle; the default is a whole turn.
     """
     points = np.asarray(profile, float)
     step = np.diff(points, axis=0)
@@ -72,7 +76,7 @@ def lathe(profile: Sequence[tuple[float, float]], slices: int = 24) -> Mesh:
     rings[:-1] += normal * solid[:, None]
     rings[1:] += normal * solid[:, None]
     rings /= np.maximum(np.linalg.norm(rings, axis=1), 1e-12)[:, None]
-    angle = np.linspace(0.0, 2.0 * np.pi, slices + 1)
+    angle = np.linspace(turn_from, turn_to, slices + 1)
     cos, sin = np.cos(angle), np.sin(angle)
 
     def turn(pairs: np.ndarray) -> np.ndarray:
@@ -91,7 +95,7 @@ def loft(
     sections: Sequence[tuple[float, float, float, float, float]],
     axis: str = 'z',
     power: float = 3.5,
-    slices: int = 20,
+    slices: int = 16,
 ) -> Mesh:
     """A closed shell through super-ellipse sections.
 
@@ -143,10 +147,10 @@ def _smooth_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
-def drum(radius: float, length: float, edge: float = 0.004, slices: int = 24) -> Mesh:
+def drum(radius: float, length: float, edge: float = 0.004, slices: int = 18) -> Mesh:
     """A solid cylinder about z with rounded edges, centred on the origin."""
     half = length / 2.0
-    turn = np.linspace(0.0, np.pi / 2.0, 4)
+    turn = np.linspace(0.0, np.pi / 2.0, 3)
     bottom = [(radius - edge + edge * np.sin(a), -half + edge - edge * np.cos(a)) for a in turn]
     top = [(r, -z) for r, z in reversed(bottom)]
     return lathe([(0.0, -half), bottom[0], *bottom, *top, top[-1], (0.0, half)], slices)
@@ -156,8 +160,8 @@ def rounded_box(size: Sequence[float], edge: float = 0.006, axis: str = 'z') -> 
     """A box with rounded edges, centred; `size` = full edge lengths along x, y, z."""
     half = np.asarray(size, float) / 2.0
     a, b, c = half[list(np.argsort(_CYCLE[axis]))]
-    turn = np.linspace(0.0, np.pi / 2.0, 4)
+    turn = np.linspace(0.0, np.pi / 2.0, 3)
     foot = [(-c + edge - edge * np.cos(t), edge - edge * np.sin(t)) for t in turn]
     rows = [(z, 0.0, 0.0, a - inset, b - inset) for z, inset in foot]
     rows += [(-z, 0.0, 0.0, a - inset, b - inset) for z, inset in reversed(foot)]
-    return loft(rows, axis, power=8.0, slices=24)
+    return loft(rows, axis, power=8.0, slices=16)

@@ -22,6 +22,8 @@ _FADE_M = 0.16          # height at which a shadow has lost 63 % of its depth
 _HIGHEST_M = 0.45
 _PENUMBRA = 0.30        # growth of the half width per metre of height
 _SMALLEST_M = 0.004
+# These links have others right beside them whose patch is enough.
+_SHADELESS = ('shoulder', 'wrist_roll', 'wrist_yaw')
 _SPREAD = 1.55          # the bell looks smaller than its square
 
 
@@ -42,6 +44,8 @@ def _casters(model: mujoco.MjModel) -> list[_Caster]:
     casters = []
     for body in range(1, model.nbody):
         if model.body_weldid[body] == 0:
+            continue
+        if any(part in model.body(body).name for part in _SHADELESS):
             continue
         corners = []
         for geom in range(model.body_geomadr[body],
@@ -65,7 +69,10 @@ class BlobShadows:
     def __init__(self, model: mujoco.MjModel, depth: float) -> None:
         self._model = model
         self._depth = depth
-        self._casters = _casters(model)
+        casters = _casters(model)
+        self._bodies = np.array([c.body for c in casters], int)
+        self._centres = np.array([c.centre for c in casters]).reshape(-1, 3)
+        self._halves = np.array([c.half for c in casters]).reshape(-1, 3)
         self._table = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, TABLE_GEOM)
         self._light = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_LIGHT, KEY_LIGHT)
         self._material = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_MATERIAL, BLOB_MATERIAL)
@@ -84,29 +91,26 @@ class BlobShadows:
         light = data.light_xdir[self._light]
         slope = -light[:2] / light[2]
         project = np.array([[1.0, 0.0, slope[0]], [0.0, 1.0, slope[1]]])
-        drawn = 0
-        for caster in self._casters:
-            rotation = data.xmat[caster.body].reshape(3, 3)
-            centre = data.xpos[caster.body] + rotation @ caster.centre
-            height = centre[2] - table[2]
-            low = height - np.abs(rotation[2]) @ caster.half
-            if not -0.01 < height < _HIGHEST_M or scene.ngeom >= scene.maxgeom:
-                continue
-            low = max(low, 0.0)
-            spot = centre[:2] + slope * height
-            shape = project @ (rotation * caster.half)
-            variance, axes = np.linalg.eigh(shape @ shape.T)
-            half = np.sqrt(np.maximum(variance, _SMALLEST_M ** 2)) * _SPREAD + _PENUMBRA * low
-            if np.linalg.det(axes) < 0.0:
-                axes[:, 1] *= -1.0
-            reach = np.sqrt((axes ** 2) @ half ** 2)
-            room = size - np.abs(spot - table[:2])
-            if np.any(room < 0.006):
-                continue
-            half = half * min(1.0, float(np.min(room / reach)))
-            alpha = self._depth * np.exp(-low / _FADE_M)
-            self._patch(scene, spot, table[2] + _LIFT + _LIFT_STEP * drawn, axes, half, alpha)
-            drawn += 1
+        rotation = data.xmat[self._bodies].reshape(-1, 3, 3)
+        centre = data.xpos[self._bodies] + (rotation @ self._centres[:, :, None])[:, :, 0]
+        height = centre[:, 2] - table[2]
+        low = np.maximum(height - (np.abs(rotation[:, 2]) * self._halves).sum(1), 0.0)
+        spot = centre[:, :2] + slope * height[:, None]
+        shape = project @ (rotation * self._halves[:, None, :])
+        variance, axes = np.linalg.eigh(shape @ shape.transpose(0, 2, 1))
+        half = np.sqrt(np.maximum(variance, _SMALLEST_M ** 2)) * _SPREAD
+        half += _PENUMBRA * low[:, None]
+        axes[:, :, 1] *= np.sign(np.linalg.det(axes))[:, None]
+        reach = np.sqrt(((axes ** 2) @ (half ** 2)[:, :, None])[:, :, 0])
+        room = size - np.abs(spot - table[:2])
+        half *= np.clip((room / reach).min(1), 0.0, 1.0)[:, None]
+        alpha = self._depth * np.exp(-low / _FADE_M)
+        shown = (height > -0.01) & (low < _HIGHEST_M) & (room.min(1) > 0.006)
+        for drawn, k in enumerate(np.flatnonzero(shown)):
+            if scene.ngeom >= scene.maxgeom:
+                return
+            z = table[2] + _LIFT + _LIFT_STEP * drawn
+            self._patch(scene, spot[k], z, axes[k], half[k], alpha[k])
 
     def _patch(self, scene, spot, z, axes, half, alpha) -> None:
         frame = np.eye(3)

@@ -70,10 +70,10 @@ def floor(size: int = 512) -> bytes:
 
 
 def fabric(size: int = 512) -> bytes:
-    """White partition cloth with soft vertical folds."""
+    """White partition cloth with soft folds along the picture's horizontal axis."""
     rng = np.random.default_rng(13)
-    folds = _noise(rng, (1, size), (1, 14), 2)[0]
-    value = 232.0 + 9.0 * folds[None, :] + 2.0 * _noise(rng, (size, size), (128, 128))
+    folds = _noise(rng, (size, 1), (14, 1), 2)[:, 0]
+    value = 236.0 + 7.0 * folds[:, None] + 2.0 * _noise(rng, (size, size), (128, 128))
     return _png(value[..., None] * np.array([1.0, 0.995, 0.98]))
 
 
@@ -81,7 +81,7 @@ def potato(size: int = 256) -> bytes:
     """Yellow skin with pale clouds and a few small eyes."""
     rng = np.random.default_rng(14)
     cloud = _noise(rng, (size, size), (4, 6), 4)[..., None]
-    rgb = np.array([238.0, 197.0, 72.0]) + cloud * np.array([10.0, 13.0, 16.0])
+    rgb = np.array([246.0, 204.0, 62.0]) + cloud * np.array([10.0, 13.0, 16.0])
     for _ in range(16):
         x, y = rng.integers(8, size - 8), rng.integers(60, size - 60)
         axes = (int(rng.integers(3, 6)), int(rng.integers(1, 3)))
