@@ -61,8 +61,8 @@ class _Step:
 class Kinematics:
     """Kinematics of one description.
 
-    ``q29`` are the motor joints in motor order (rad), ``gripper_q2`` the gripper motors (rad, left,
-    right), ``arm_q`` the 14 arm joints (left arm, right arm; rad). Poses are in the pelvis frame.
+    ``q29`` are the motor joints in motor order (rad), ``gripper_q2`` the gripper motors (left,
+    right; rad), ``arm_q`` the 14 arm joints (left, right; rad). Poses are in the pelvis frame.
     """
 
     def __init__(self, description: Description) -> None:
@@ -152,7 +152,7 @@ class Kinematics:
         return (self.arm_link_poses(arm_q)[..., side, joint, :, :] @ local)[..., :3, 3]
 
     def tcp_jacobian(self, arm_q: np.ndarray) -> np.ndarray:
-        """Jacobians of ``left_tcp`` and ``right_tcp``: (2, 6, 7), rows linear (m), angular (rad)."""
+        """Jacobians of ``left_tcp`` and ``right_tcp``: (2, 6, 7), linear rows before angular."""
         poses = self.arm_link_poses(arm_q)
         axis = np.matmul(poses[..., :3, :3], self._arm_axis)[..., 0]
         out = np.empty((2, 6, 7))

@@ -4,18 +4,19 @@
 
 With ``v' = (p' - p) / dt`` every step keeps, in this order of precedence,
 
-1. position: ``p'`` inside the limits, and braking at full acceleration from ``v'`` still ends inside.
-   With ``v' <- v - a dt`` and ``p' = p + v' dt`` braking takes at most ``v^2 / 2a`` for any sequence
-   of step times, so ``v'^2 / 2a + v' dt <= d`` (``d`` the distance to the limit) is enough for ever:
-   ``v' <= sqrt((a dt)^2 + 2 a d) - a dt``. A command that starts outside only moves inward.
+1. position: ``p'`` inside the limits, and so is the end of braking from ``v'`` at full
+   acceleration. With ``v' <- v - a dt`` and ``p' = p + v' dt`` braking takes ``v^2 / 2a`` at most,
+   whatever the step times, so ``v'^2 / 2a + v' dt <= d`` (``d`` the distance to the limit) is
+   enough for ever: ``v' <= sqrt((a dt)^2 + 2 a d) - a dt``. A command that starts outside only
+   moves inward.
 2. velocity: ``|v'| <= v_max``.
 3. acceleration: ``|v' - v| <= a dt``.
 4. ``|p' - measured|`` of the arms stays in its bound, as far as 1 to 3 let it.
 5. the path's direction: one pace per arm.
 
 Inside these bounds the step lands exactly on the target, moving with the target's velocity, so a
-target that itself keeps the limits is followed without lag. From afar, the approach relative to the
-moving target is capped by the same braking rule, so it does not overshoot.
+target that itself keeps the limits is followed without lag. From afar, the approach relative to
+the moving target is capped by the same braking rule, so it does not overshoot.
 """
 
 from __future__ import annotations
@@ -149,12 +150,15 @@ class Limiter:
         finite = bool(good.all())
         wanted = np.where(good, target, p)
         goal = np.clip(wanted, self.lower, self.upper)
-        seen = np.where(np.isfinite(measured), measured, goal)
-        goal = np.clip(goal, seen - self._bound, seen + self._bound)
-        goal = np.clip(goal, self.lower, self.upper)
         drift = np.where(good & (goal == wanted), drift, 0.0)
-        scale = self._smallest(self.velocity / np.maximum(np.abs(drift), _TINY))
-        return wanted, goal, drift * scale, finite
+        way = goal - p
+        ahead = np.where(np.isfinite(measured), p - measured, 0.0)
+        room = np.maximum(self._bound - np.sign(way) * ahead, 0.0)
+        reach = self._smallest(room / (np.abs(way) + _TINY))
+        # Where the arm does not follow, the goal waits for it.
+        drift = np.where(reach < 1.0, 0.0, drift)
+        drift *= self._smallest(self.velocity / np.maximum(np.abs(drift), _TINY))
+        return wanted, p + reach * way, drift, finite
 
     def _approach(
         self, v: np.ndarray, error: np.ndarray, drift: np.ndarray, adt: np.ndarray, dt: float
