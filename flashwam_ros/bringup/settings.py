@@ -1,0 +1,170 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a person may choose when starting a task: one table for launch and command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from flashwam_ros.resources import share_path
+
+TASKS = ('pot_potato', 'red_bottle', 'pink_object')
+DEFAULT_CHECKPOINT = 'g1-nano-teacher'
+
+#: The robot's own wire, and that of the simulated robot.
+REAL = {'unitree_domain': '0', 'network_interface': '', 'camera_host': '192.168.123.164'}
+TWIN = {'unitree_domain': '1', 'network_interface': 'lo', 'camera_host': '127.0.0.1'}
+
+
+class SettingsError(ValueError):
+    """A choice is impossible; the message names it and what to do."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One launch argument.
+
+    Attributes:
+        name: as written in `name:=value`.
+        description: one line for `--show-args` and `--help`.
+        default: text of the default.
+        choices: the only allowed values; empty for any.
+    """
+
+    name: str
+    description: str
+    default: str
+    choices: tuple[str, ...] = ()
+
+
+ARGUMENTS: tuple[Argument, ...] = (
+    Argument('task', 'what the robot shall do', 'red_bottle', TASKS),
+    Argument('robot', 'twin: simulated G1 on this machine; real: the G1 on the network, which '
+             'starts passive and moves only after an explicit activation', 'twin',
+             ('twin', 'real')),
+    Argument('policy', 'wam: the world-action model; expert: the script that demonstrates the '
+             'task (twin only)', 'wam', ('wam', 'expert')),
+    Argument('checkpoint', 'folder of the world-action model, or a name under models/',
+             DEFAULT_CHECKPOINT),
+    Argument('execution', 'sync: the robot holds while the model predicts; async: the next chunk '
+             'is predicted while the current one executes', 'async', ('sync', 'async')),
+    Argument('seed', 'seed of the scene and of the model\'s noise', '0'),
+    Argument('video_steps', 'sampler steps of the video part, 0: as the checkpoint says', '0'),
+    Argument('action_steps', 'sampler steps of the action part, 0: as the checkpoint says', '0'),
+    Argument('headless', 'false opens a window with the simulated scene', 'true',
+             ('true', 'false')),
+    Argument('network_interface', 'network interface of the robot\'s DDS; default: lo for the '
+             'twin, must be given for a real robot', ''),
+    Argument('unitree_domain', 'DDS domain of the robot; default: 1 for the twin, 0 for a real '
+             'robot', ''),
+    Argument('camera_host', 'host of the camera server; default: 127.0.0.1 for the twin, '
+             '192.168.123.164 for a real robot', ''),
+    Argument('camera_request_port', 'port at which the camera server tells its configuration',
+             '60000'),
+    Argument('camera_port', 'twin: port of the head camera; the wrist cameras take the next two',
+             '55555'),
+    Argument('namespace', 'namespace of all nodes; with another one, and other domain and ports, '
+             'two stacks run side by side', ''),
+    Argument('output_dir', 'folder that receives one folder per rollout', 'rollouts'),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The choices for one graph, checked and typed.
+
+    Attributes are named as the launch arguments; `camera_ports` are head, left and right wrist.
+    """
+
+    task: str
+    robot: str
+    policy: str
+    checkpoint: str
+    execution: str
+    seed: int
+    video_steps: int
+    action_steps: int
+    headless: bool
+    network_interface: str
+    unitree_domain: int
+    camera_host: str
+    camera_request_port: int
+    camera_ports: tuple[int, int, int]
+    namespace: str
+    output_dir: str
+
+    @classmethod
+    def parse(cls, values: Mapping[str, str] | None = None) -> Settings:
+        """Reads `name: text` pairs; what is not given takes its default.
+
+        Raises:
+            SettingsError: unknown name, value outside the choices, not a number, out of range, or
+                a combination that cannot run.
+        """
+        texts = _with_defaults(values or {})
+        if texts['robot'] == 'real' and texts['policy'] == 'expert':
+            raise SettingsError('policy:=expert reads the simulator\'s state: use it with '
+                                'robot:=twin only')
+        if not texts['network_interface']:
+            raise SettingsError('robot:=real needs network_interface:=NAME, the interface that '
+                                'is wired to the robot (see `ip -br address`)')
+        port = _whole(texts, 'camera_port', 1024, 65533)
+        return cls(
+            task=texts['task'],
+            robot=texts['robot'],
+            policy=texts['policy'],
+            checkpoint=_checkpoint(texts['checkpoint']) if texts['policy'] == 'wam' else '',
+            execution=texts['execution'],
+            seed=_whole(texts, 'seed', 0, 2**62),
+            video_steps=_whole(texts, 'video_steps', 0, 1000),
+            action_steps=_whole(texts, 'action_steps', 0, 1000),
+            headless=texts['headless'] == 'true',
+            network_interface=texts['network_interface'],
+            unitree_domain=_whole(texts, 'unitree_domain', 0, 232),
+            camera_host=texts['camera_host'],
+            camera_request_port=_whole(texts, 'camera_request_port', 1024, 65535),
+            camera_ports=(port, port + 1, port + 2),
+            namespace=texts['namespace'].strip('/'),
+            output_dir=str(Path(texts['output_dir']).expanduser().absolute()),
+        )
+
+
+def _with_defaults(values: Mapping[str, str]) -> dict[str, str]:
+    known = {argument.name: argument for argument in ARGUMENTS}
+    for name in values:
+        if name not in known:
+            raise SettingsError(f'unknown argument {name!r}; there are: ' + ', '.join(known))
+    texts = {name: values.get(name, known[name].default) for name in known}
+    for name, argument in known.items():
+        if argument.choices and texts[name] not in argument.choices:
+            raise SettingsError(
+                f'{name}:={texts[name]} is not one of ' + ', '.join(argument.choices))
+    for name, default in (REAL if texts['robot'] == 'real' else TWIN).items():
+        texts[name] = texts[name] or default
+    return texts
+
+
+def _whole(texts: Mapping[str, str], name: str, lower: int, upper: int) -> int:
+    try:
+        value = int(texts[name])
+    except ValueError:
+        raise SettingsError(f'{name}:={texts[name]} is not a whole number') from None
+    if not lower <= value <= upper:
+        raise SettingsError(f'{name}:={value} is not between {lower} and {upper}')
+    return value
+
+
+def _checkpoint(text: str) -> str:
+    """Absolute path of a checkpoint folder given as a path or as a name under models/."""
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return str(path.absolute())
+    try:
+        return str(share_path('models', text))
+    except FileNotFoundError as error:
+        raise SettingsError(
+            f'checkpoint:={text} is neither a folder nor a model of this package ({error}). '
+            'Give the folder of a trained model, or use policy:=expert.'
+        ) from None

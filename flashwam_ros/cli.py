@@ -1,0 +1,82 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`flashwam <verb>`: the rooms' programs under one command.
+
+A verb is a name, the function that runs it and one line of help. The function is imported when the
+verb is used, so that a verb needs only what its own room needs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import flashwam_ros
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A program.
+
+    Attributes:
+        target: 'module:function' below flashwam_ros; the function takes the remaining words and
+            returns an exit code.
+        help: one line.
+    """
+
+    target: str
+    help: str
+
+
+VERBS: dict[str, Verb] = {
+    'run': Verb('nodes.run_client:main', 'one rollout in the simulator, with video and summary'),
+    'launch': Verb('bringup.command:main', 'start all processes of a task, without ros2 launch'),
+    'release': Verb('wire.release:main', 'ramp the authority over the arms down, now'),
+    'twin': Verb('twin.server:main', 'the simulated robot alone, on the robot\'s own wire'),
+    'demos': Verb('training.demonstrations:main', 'write demonstrations of the scripted experts'),
+    'train-codec': Verb('training.codec_trainer:main', 'train the small video codec'),
+    'train-teacher': Verb('training.teacher:main', 'train a world-action model'),
+    'evaluate': Verb('training.evaluate:main', 'success of a policy in the simulator, in process'),
+}
+
+
+def usage() -> str:
+    """The help text."""
+    width = max(map(len, VERBS))
+    rows = (f'  {name:<{width}}  {verb.help}' for name, verb in VERBS.items())
+    return '\n'.join([
+        'usage: flashwam <verb> [options]    (flashwam <verb> --help for its options)', '',
+        f'{flashwam_ros.__doc__}', '', 'verbs:', *rows, '',
+    ])  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a verb; returns its exit code, 2 for an unknown verb or a missing package."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ('-h', '--help', 'help'):
+        sys.stdout.write(usage())
+        return 0 if argv else 2
+    name, rest = argv[0], argv[1:]
+    if name not in VERBS:
+        near = difflib.get_close_matches(name, VERBS, n=1)
+        hint = f' Did you mean {near[0]!r}?' if near else ''
+        sys.stderr.write(f'flashwam: unknown verb {name!r}.{hint}\n\n{usage()}')
+        return 2
+    module_name, function = VERBS[name].target.split(':')
+    try:
+        module = importlib.import_module(f'flashwam_ros.{module_name}')
+    except ModuleNotFoundError as error:
+        sys.stderr.write(
+            f'flashwam {name}: Python module {error.name!r} is missing. In a checkout, run '
+            '`make setup` and `source tools/env.sh`; with pip, install the extras: '
+            "pip install '.[wam,twin,wire]'.\n"
+        )
+        return 2
+    return int(getattr(module, function)(rest) or 0)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

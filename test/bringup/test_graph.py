@@ -1,0 +1,92 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flashwam_ros.bringup.graph import DRIVER_STOP_TIMEOUT_S, EXECUTABLES, build_graph
+from flashwam_ros.bringup.settings import Settings
+
+PROFILE = Path('/somewhere/fastdds.xml')
+
+
+def graph(environment=None, **values):
+    settings = Settings.parse({'policy': 'expert', **values})
+    return build_graph(settings, environment or {}, PROFILE)
+
+
+def names(built):
+    return [process.name for process in built.processes]
+
+
+def test_simulated_robot_comes_first_and_outlives_the_others():
+    built = graph()
+    assert names(built) == ['twin', 'g1_driver', 'camera', 'policy', 'rollout']
+    assert [p.name for p in built.processes if p.outlive_others] == ['twin']
+
+
+def test_real_robot_is_the_same_graph_without_the_twin(tmp_path):
+    values = {'policy': 'wam', 'checkpoint': str(tmp_path), 'network_interface': 'eth0',
+              'unitree_domain': '0', 'camera_host': 'robot'}  # fmt: skip
+    twin, real = graph(robot='twin', **values), graph(robot='real', **values)
+    assert names(real) == names(twin)[1:]
+    for process in real.processes:
+        same = dict(twin[process.name].parameters) | {'robot': 'real'}
+        assert dict(process.parameters) == same
+
+
+def test_driver_has_time_to_retreat_and_is_followed_by_a_release():
+    driver = graph(unitree_domain='7')['g1_driver']
+    assert driver.stop_timeout_s == DRIVER_STOP_TIMEOUT_S > 12.0
+    assert driver.on_crash[-5:] == ('release', '--domain', '7', '--interface', 'lo')
+
+
+def test_two_stacks_share_nothing():
+    one = graph(unitree_domain='1', camera_port='55555', camera_request_port='60000')
+    two = graph(unitree_domain='2', camera_port='56555', camera_request_port='61000',
+                namespace='second')  # fmt: skip
+    for process in two.processes:
+        assert process.command != one[process.name].command
+    ports = [p['twin'].arguments[p['twin'].arguments.index('--camera-ports') + 1]
+             for p in (one, two)]  # fmt: skip
+    assert not set(ports[0].split(',')) & set(ports[1].split(','))
+    assert '__ns:=/second' in two['policy'].command
+
+
+@pytest.mark.parametrize(('distribution', 'profile', 'range_'), [
+    ('humble', 'FASTRTPS_DEFAULT_PROFILES_FILE', ('ROS_LOCALHOST_ONLY', '1')),
+    ('jazzy', 'FASTRTPS_DEFAULT_PROFILES_FILE', ('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')),
+    ('', 'FASTDDS_DEFAULT_PROFILES_FILE', ('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')),
+])  # fmt: skip
+def test_environment_follows_the_distribution(distribution, profile, range_):
+    environment = dict(graph({'ROS_DISTRO': distribution})['camera'].environment)
+    assert environment[profile] == str(PROFILE)
+    assert environment[range_[0]] == range_[1]
+
+
+def test_environment_of_the_user_stays():
+    own = {'FASTDDS_DEFAULT_PROFILES_FILE': 'mine.xml', 'OMP_NUM_THREADS': '4'}
+    environment = dict(graph(own)['camera'].environment)
+    assert not set(own) & set(environment)
+    assert not any('PROFILES' in name for name in environment)
+
+
+def test_a_real_robot_is_not_cut_off_from_the_network(tmp_path):
+    built = graph(robot='real', policy='wam', checkpoint=str(tmp_path), network_interface='eth0')
+    assert not [name for name, _ in built['policy'].environment if 'LOCALHOST' in name + _]
+
+
+def test_parameters_keep_their_type_on_the_command_line():
+    process = graph(output_dir='/tmp/1')['policy']
+    words = process.command
+    texts = [words[i + 1] for i, word in enumerate(words) if word == '-p']
+    read = {name: yaml.safe_load(value) for name, value in (t.split(':=', 1) for t in texts)}
+    assert read == dict(process.parameters)
+    assert read['checkpoint'] == ''
+
+
+def test_every_process_is_a_known_executable():
+    assert {p.executable for p in graph().processes} < set(EXECUTABLES)
+    with pytest.raises(KeyError, match='no process'):
+        graph()['nobody']

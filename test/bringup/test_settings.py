@@ -1,0 +1,47 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from flashwam_ros.bringup.settings import ARGUMENTS, Settings, SettingsError
+
+EXPERT = {'policy': 'expert'}
+
+
+def test_defaults_are_the_simulated_robot():
+    settings = Settings.parse(EXPERT)
+    assert settings.robot == 'twin'
+    assert (settings.unitree_domain, settings.network_interface) == (1, 'lo')
+    assert settings.camera_host == '127.0.0.1'
+    assert settings.camera_ports == (55555, 55556, 55557)
+    assert settings.headless is True
+
+
+def test_every_argument_is_described_and_its_default_allowed():
+    for argument in ARGUMENTS:
+        assert len(argument.description) > 10
+        assert not argument.choices or argument.default in argument.choices
+
+
+@pytest.mark.parametrize(('values', 'message'), [
+    ({'task': 'dance'}, 'task:=dance is not one of pot_potato'),
+    ({'tusk': 'red_bottle'}, "unknown argument 'tusk'"),
+    ({'seed': 'x'}, 'seed:=x is not a whole number'),
+    ({'seed': '-1'}, 'not between'),
+    ({'unitree_domain': '233'}, 'not between 0 and 232'),
+    ({'robot': 'real', 'policy': 'expert', 'network_interface': 'eth0'}, 'robot:=twin only'),
+    ({'robot': 'real', 'policy': 'wam'}, 'network_interface:=NAME'),
+    ({'policy': 'wam', 'checkpoint': '/no/such/folder'}, 'Give the folder of a trained model'),
+])  # fmt: skip
+def test_a_wrong_choice_is_named_with_its_remedy(values, message):
+    with pytest.raises(SettingsError, match=message):
+        Settings.parse({**EXPERT, **values})
+
+
+def test_checkpoint_may_be_a_folder(tmp_path):
+    assert Settings.parse({'checkpoint': str(tmp_path)}).checkpoint == str(tmp_path)
+
+
+def test_a_real_robot_has_its_own_domain_and_cameras(tmp_path):
+    settings = Settings.parse(
+        {'robot': 'real', 'network_interface': 'eth0', 'checkpoint': str(tmp_path)})
+    assert (settings.unitree_domain, settings.camera_host) == (0, '192.168.123.164')
