@@ -5,14 +5,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from flashwam_ros.policy.protocol import HistoryError, KeyFrame, Prediction
+from flashwam_ros.policy.protocol import HistoryError, KeyFrame, PolicyError, Prediction
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.twin.expert import Expert
+from flashwam_ros.twin.tasks import WorldState
+
+
+def world_from_state(state: Mapping | None, task: str) -> WorldState:
+    """The world in one `rt/sim_state` message.
+
+    Raises:
+        PolicyError: no state has arrived, or it belongs to another task.
+    """
+    if state is None:
+        raise PolicyError('the twin has sent no rt/sim_state: the expert cannot see the world')
+    if state['task'] != task:
+        raise PolicyError(f"the twin runs '{state['task']}', the expert was asked for '{task}'")
+    world = state['world']
+    return WorldState(
+        time_s=float(state['time_s']),
+        objects={
+            name: (np.array(position, dtype=float), np.array(quaternion, dtype=float))
+            for name, (position, quaternion) in world['objects'].items()
+        },
+        tcp=np.array(world['tcp'], dtype=float),
+        jaw_gap=np.array(world['jaw_gap'], dtype=float),
+        touched=tuple(frozenset(names) for names in world['touched']),
+        held=tuple(frozenset(names) for names in world['held']),
+    )
 
 
 class ExpertPolicy:
@@ -32,7 +56,7 @@ class ExpertPolicy:
         self,
         task: str,
         contract: RobotContract,
-        world: Callable[[], Any],
+        world: Callable[[], WorldState],
         joints: Callable[[], tuple[np.ndarray, np.ndarray]],
         recovery: bool = False,
     ):
@@ -104,3 +128,7 @@ class ExpertPolicy:
             raise HistoryError(f'{self._observed} key frames were observed, {needed} are needed')
         self._needed = needed
         self._ungrounded.pop(0)
+
+    def warm_up(self) -> float:
+        """Nothing to do."""
+        return 0.0

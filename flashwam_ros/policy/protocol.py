@@ -112,3 +112,10 @@ class Policy(Protocol):
         Raises:
             HistoryError: nothing to ground, wrong shape, or its key frames were not all observed.
         """
+
+    def warm_up(self) -> float:
+        """Do once what is slow the first time; leaves the policy reset.
+
+        Returns:
+            Seconds that a warm prediction takes, 0 where there is nothing to warm up.
+        """

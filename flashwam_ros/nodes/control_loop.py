@@ -1,0 +1,284 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The clocked thread between the executor and the robot's wire; knows nothing of ROS.
+
+One thread owns the executor and the bus's writers. Others hand over requests and read an immutable
+snapshot; what must be published goes into a deque that another thread empties.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import math
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashwam_ros.robot.chunk import ActionChunk, AppliedChunk, ChunkRejected
+from flashwam_ros.robot.contract import RobotContract
+from flashwam_ros.robot.executor import Executor, ExecutorInput, Mode, TickOutput
+from flashwam_ros.wire.release import ramp_down
+from flashwam_ros.wire.robot_bus import ArmCommand, LowStateSample, RobotBus
+
+log = logging.getLogger(__name__)
+
+TICK_NS = 4_000_000
+SIDES = ('left', 'right')
+REMOTE_STOP = frozenset({'L2', 'B'})
+_LATENESS_KEPT = 15_000
+_THREAD_NICE = -15
+_WINDING = 1
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The robot and the executor after one tick.
+
+    Attributes:
+        now_ns: monotonic time of the tick.
+        output: what the executor decided, None before the first tick.
+        sample: the newest robot state, None before the first.
+        measured: (C,) measured channel positions, rad; NaN where nothing was received yet.
+        velocity: (C,) measured channel velocities, rad/s.
+    """
+
+    now_ns: int
+    output: TickOutput | None
+    sample: LowStateSample | None
+    measured: np.ndarray
+    velocity: np.ndarray
+
+
+class Lateness:
+    """Tick lateness since the last reset, from a bounded history."""
+
+    def __init__(self, kept: int = _LATENESS_KEPT):
+        self._values = np.zeros(kept)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._count = 0
+        self.skipped = 0
+        self.max_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Account for one tick."""
+        self._values[self._count % len(self._values)] = seconds
+        self._count += 1
+        self.max_s = max(self.max_s, seconds)
+
+    def percentiles(self) -> tuple[float, float]:
+        """(p50, p99) in s, zeros before the first tick."""
+        count = min(self._count, len(self._values))
+        if not count:
+            return 0.0, 0.0
+        p50, p99 = np.percentile(self._values[:count], (50, 99))
+        return float(p50), float(p99)
+
+
+class ControlLoop:
+    """Runs the executor at 250 Hz on the monotonic clock.
+
+    Deadlines are absolute. A missed tick is skipped, never made up for: the executor samples its
+    chunks
+    by clock, so a skipped tick costs resolution, not time.
+
+    Args:
+        bus: the robot's wire; only this thread writes to it.
+        executor: owned by this thread from now on.
+        contract: channel order and motor indices.
+    """
+
+    def __init__(self, bus: RobotBus, executor: Executor, contract: RobotContract):
+        self._bus = bus
+        self._executor = executor
+        self._contract = contract
+        self._motors = np.array([c.motor_index for c in contract.channels[: -len(SIDES)]])
+        self._requests: deque[Callable[[int], None]] = deque()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name='control', daemon=True)
+        self.lateness = Lateness()
+        self.limited_ticks = 0
+        self.accounts: deque[AppliedChunk] = deque()
+        self.events: deque[str] = deque(maxlen=256)
+        self.other_writers: tuple[str, ...] = ()
+        self.failure: str = ''
+        size = len(contract.channels)
+        unknown = np.full(size, math.nan)
+        self.snapshot = Snapshot(0, None, None, unknown, unknown)
+
+    # -- calls from other threads -----------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start ticking; nothing is written before `activate`."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 1.0) -> None:
+        """Stop ticking, whatever the mode is: bring the executor to PASSIVE first."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def activate(self) -> None:
+        """Take the arms over: ramp the weight up from the measured pose."""
+        self.lateness.reset()
+        self.limited_ticks = 0
+        self._requests.append(self._executor.activate)
+
+    def deactivate(self, reason: str) -> None:
+        """Give the arms back by HOLD, RETREAT, RELEASE."""
+        self._requests.append(lambda now_ns: self._executor.deactivate(reason))
+
+    def halt(self, reason: str) -> None:
+        """HOLD at once."""
+        self._requests.append(lambda now_ns: self._executor.stop(reason))
+
+    def submit(self, chunk: ActionChunk) -> None:
+        """Queue a chunk; a rejection becomes an event."""
+        self._requests.append(lambda now_ns: self._submit(chunk, now_ns))
+
+    @property
+    def mode(self) -> Mode:
+        """Mode after the last tick."""
+        output = self.snapshot.output
+        return Mode.PASSIVE if output is None else output.mode
+
+    def wait_mode(self, modes: tuple[Mode, ...], timeout_s: float) -> bool:
+        """Block until the executor is in one of the modes, or has failed; False on time-out."""
+        deadline = time.monotonic() + timeout_s
+        while self.mode not in modes:
+            if self.failure or time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
+    # -- the control thread -----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        # Needs privileges; without them the thread competes on equal terms.
+        with contextlib.suppress(PermissionError, OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _THREAD_NICE)
+        try:
+            self._ticks()
+        except Exception as error:
+            log.exception('the control tick failed')
+            self.failure = f'{type(error).__name__}: {error}'
+            self.events.append(f'control_failure: {self.failure}')
+            if self._holds_arms():
+                ramp_down(self._bus, self._contract)
+
+    def _holds_arms(self) -> bool:
+        output = self.snapshot.output
+        return output is not None and output.write
+
+    def _ticks(self) -> None:
+        deadline_ns = time.monotonic_ns() + TICK_NS
+        while not self._stopping.is_set():
+            now_ns = time.monotonic_ns()
+            if now_ns < deadline_ns:
+                time.sleep((deadline_ns - now_ns) * 1e-9)
+                now_ns = time.monotonic_ns()
+            self.lateness.add((now_ns - deadline_ns) * 1e-9)
+            self._tick(now_ns)
+            deadline_ns += TICK_NS
+            missed = (time.monotonic_ns() - deadline_ns) // TICK_NS
+            if missed > 0:
+                self.lateness.skipped += missed
+                deadline_ns += missed * TICK_NS
+
+    def _tick(self, now_ns: int) -> None:
+        sample = self._bus.lowstate()
+        measured, velocity = self._measure(sample)
+        while self._requests:
+            self._requests.popleft()(now_ns)
+        output = self._executor.tick(self._input(now_ns, sample, measured, velocity))
+        if output.write:
+            self._write(output)
+        self.limited_ticks += output.limited
+        self.accounts.extend(
+            account
+            for account in (output.applied_done, output.applied_started)
+            if account is not None
+        )
+        self.events.extend(output.events)
+        self.snapshot = Snapshot(now_ns, output, sample, measured, velocity)
+
+    def _measure(self, sample: LowStateSample | None) -> tuple[np.ndarray, np.ndarray]:
+        size = len(self._contract.channels)
+        measured, velocity = np.full(size, math.nan), np.full(size, math.nan)
+        if sample is not None:
+            measured[: len(self._motors)] = sample.q[self._motors]
+            velocity[: len(self._motors)] = sample.dq[self._motors]
+        for i, side in enumerate(SIDES, start=len(self._motors)):
+            gripper = self._bus.gripper_state(side)
+            if gripper is not None:
+                measured[i], velocity[i] = gripper.q, gripper.dq
+        return measured, velocity
+
+    def _input(self, now_ns, sample, measured, velocity) -> ExecutorInput:
+        if sample is None:
+            return ExecutorInput(
+                now_ns=now_ns,
+                measured_q=measured,
+                measured_dq=velocity,
+                state_age_s=math.inf,
+                tilt_rad=0.0,
+                motor_error=0,
+                remote_stop=False,
+                other_writer=bool(self.other_writers),
+            )
+        x, y = float(sample.quaternion[1]), float(sample.quaternion[2])
+        return ExecutorInput(
+            now_ns=now_ns,
+            measured_q=measured,
+            measured_dq=velocity,
+            state_age_s=(now_ns - sample.arrival_ns) * 1e-9,
+            tilt_rad=math.acos(min(1.0, max(-1.0, 1.0 - 2.0 * (x * x + y * y)))),
+            motor_error=int(np.bitwise_or.reduce(sample.motorstate[self._motors])),
+            remote_stop=bool(REMOTE_STOP & sample.buttons),
+            other_writer=bool(self.other_writers),
+            temperatures=sample.temperature[self._motors, _WINDING],
+        )
+
+    def _write(self, output: TickOutput) -> None:
+        arms = len(self._motors)
+        self._bus.write_arm(
+            ArmCommand(
+                q=output.arm_q,
+                dq=output.arm_dq,
+                tau=output.arm_tau,
+                kp=output.kp[:arms],
+                kd=output.kd[:arms],
+                weight=output.weight,
+            )
+        )
+        gains = list(zip(output.kp[arms:].tolist(), output.kd[arms:].tolist(), strict=True))
+        for i, side in enumerate(SIDES):
+            self._bus.write_gripper(side, float(output.gripper_q[i]), *gains[i])
+
+    def _submit(self, chunk: ActionChunk, now_ns: int) -> None:
+        try:
+            self._executor.submit(chunk, now_ns)
+        except ChunkRejected as rejected:
+            log.error('chunk %d rejected: %s', chunk.index, rejected.reason)
+            self.events.append(f'chunk_rejected: chunk {chunk.index}: {rejected.reason}')
+
+
+def quiet_garbage_collector() -> None:
+    """Freeze what exists and stop automatic collections: a full one would cost many ticks."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def collect_garbage(mode: Mode) -> None:
+    """Collect what a running robot can afford: everything only when passive."""
+    gc.collect(2 if mode is Mode.PASSIVE else 0)

@@ -1,0 +1,349 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""g1_driver: the only process that may move the robot.
+
+Wires the executor's control loop to topics: chunks in, joint states, accounts of chunks and
+status out.
+Starts passive; only the `activate` transition takes the arms over, and every way out gives them
+back.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from array import array
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.duration import Duration
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import QoSLivelinessPolicy, QoSProfile
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+
+from flashwam_ros.msg import ActionChunk, AppliedActions, DriverStatus
+from flashwam_ros.nodes import convert
+from flashwam_ros.nodes.clock import ros_offset_ns, to_msg
+from flashwam_ros.nodes.control_loop import (
+    ControlLoop,
+    Snapshot,
+    collect_garbage,
+    quiet_garbage_collector,
+)
+from flashwam_ros.nodes.lifecycle import COMMAND_QOS, SENSOR_QOS, declare_wire, run_node
+from flashwam_ros.robot.chunk import ChunkRejected
+from flashwam_ros.robot.contract import RobotContract
+from flashwam_ros.robot.description import load_description
+from flashwam_ros.robot.executor import Executor, Mode
+from flashwam_ros.robot.kinematics import Kinematics
+from flashwam_ros.robot.settings import load_settings
+from flashwam_ros.wire.participant import DomainError
+from flashwam_ros.wire.robot_bus import RobotBus
+
+JOINT_STATES_S = 0.02
+STATUS_S = 0.1
+DIAGNOSTICS_S = 1.0
+ACCOUNTS_S = 0.005
+EXIT_LIMIT_S = 12.0
+ENGAGE_LIMIT_S = 4.0
+STATE_LIMIT_S = 5.0
+SWITCH_INTERVAL_S = 0.0005
+BODY_JOINTS = 29
+WEIGHT_NAME = 'arm_sdk_weight'
+"""Name of the weight among the commanded joints."""
+CHUNK_LEASE = Duration(seconds=2.0)
+
+
+class G1Driver(LifecycleNode):
+    """Lifecycle node around one `ControlLoop`."""
+
+    def __init__(self):
+        super().__init__('g1_driver')
+        self._domain, self._interface = declare_wire(self)
+        self.contract = RobotContract.load()
+        self._description = load_description()
+        self.loop: ControlLoop | None = None
+        self._bus: RobotBus | None = None
+        self._events: list[str] = []
+        self._entities: list = []
+        self._slow = MutuallyExclusiveCallbackGroup()
+
+    # -- transitions ------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Open the wire, start ticking in PASSIVE, wait for the robot's state."""
+        try:
+            self._bus = RobotBus(self._domain, self._interface)
+        except DomainError as error:
+            self.get_logger().error(f'cannot open the robot wire: {error}')
+            return TransitionCallbackReturn.FAILURE
+        executor = Executor(
+            self.contract,
+            Kinematics(self._description),
+            np.array(load_settings().builtin_arm),
+            time.monotonic_ns(),
+        )
+        self.loop = ControlLoop(self._bus, executor, self.contract)
+        if self._bus.wait_lowstate(STATE_LIMIT_S) is None:
+            self.get_logger().error(
+                f'no robot state on DDS domain {self._domain}, interface {self._interface}, '
+                f'within {STATE_LIMIT_S} s: is it (or the twin) running, the interface right?'
+            )
+            self._close()
+            return TransitionCallbackReturn.FAILURE
+        self._create_entities()
+        quiet_garbage_collector()
+        self.loop.start()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Take the arms over by a weight ramp from the measured pose; returns when it stands."""
+        self._watch_writers()
+        self.loop.activate()
+        if self.loop.wait_mode((Mode.HOLD, Mode.EXECUTE), ENGAGE_LIMIT_S):
+            return super().on_activate(state)
+        output = self.loop.snapshot.output
+        self.get_logger().error(f'not activated: {output.mode.name}, {output.reason}')
+        self.loop.deactivate('activation failed')
+        self.loop.wait_mode((Mode.PASSIVE,), EXIT_LIMIT_S)
+        return TransitionCallbackReturn.FAILURE
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give the arms back; returns when the weight is 0."""
+        self.give_back('deactivated')
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Close the wire."""
+        self.give_back('cleaned up')
+        self._close()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give the arms back, then close the wire."""
+        self.give_back('shut down')
+        self._close()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give the arms back, then close the wire."""
+        self.give_back('error')
+        self._close()
+        return TransitionCallbackReturn.SUCCESS
+
+    def give_back(self, reason: str) -> None:
+        """HOLD, RETREAT, RELEASE, and wait for the end of it."""
+        if self.loop is None or self.loop.mode is Mode.PASSIVE:
+            return
+        self.loop.deactivate(reason)
+        if not self.loop.wait_mode((Mode.PASSIVE,), EXIT_LIMIT_S):
+            self.get_logger().error(
+                f'the arms were not given back within {EXIT_LIMIT_S} s; run `flashwam release`'
+            )
+
+    # -- entities ---------------------------------------------------------------------------------
+
+    def _create_entities(self) -> None:
+        self._joint_states = self.create_publisher(JointState, 'joint_states', SENSOR_QOS)
+        self._joint_commands = self.create_publisher(JointState, 'joint_commands', SENSOR_QOS)
+        self._applied = self.create_publisher(AppliedActions, 'applied_actions', COMMAND_QOS)
+        self._status = self.create_publisher(DriverStatus, 'driver_status', COMMAND_QOS)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        chunks = QoSProfile(
+            reliability=COMMAND_QOS.reliability,
+            history=COMMAND_QOS.history,
+            depth=COMMAND_QOS.depth,
+            liveliness=QoSLivelinessPolicy.AUTOMATIC,
+            liveliness_lease_duration=CHUNK_LEASE,
+        )
+        events = SubscriptionEventCallbacks(liveliness=self._on_liveliness)
+        fast, services = MutuallyExclusiveCallbackGroup(), ReentrantCallbackGroup()
+        chunk = self.create_subscription(
+            ActionChunk, 'action_chunk', self._on_chunk, chunks,
+            event_callbacks=events, callback_group=fast,
+        )  # fmt: skip
+        self._entities = [
+            (self.destroy_subscription, chunk),
+            *(
+                (self.destroy_timer, self.create_timer(period, callback, callback_group=group))
+                for period, callback, group in (
+                    (ACCOUNTS_S, self._publish_accounts, fast),
+                    (JOINT_STATES_S, self._publish_joints, self._slow),
+                    (STATUS_S, self._publish_status, self._slow),
+                    (DIAGNOSTICS_S, self._publish_diagnostics, self._slow),
+                )
+            ),
+            *(
+                (
+                    self.destroy_service,
+                    self.create_service(Trigger, name, callback, callback_group=services),
+                )
+                for name, callback in (('~/stop', self._on_stop), ('~/release', self._on_release))
+            ),
+            *(
+                (self.destroy_publisher, publisher)
+                for publisher in (
+                    self._joint_states,
+                    self._joint_commands,
+                    self._applied,
+                    self._status,
+                    self._diagnostics,
+                )
+            ),
+        ]
+
+    def _close(self) -> None:
+        if self.loop is not None:
+            self.loop.stop()
+        for destroy, entity in self._entities:
+            destroy(entity)
+        self._entities = []
+        if self._bus is not None:
+            self._bus.close()
+        self.loop = self._bus = None
+
+    # -- inputs -----------------------------------------------------------------------------------
+
+    def _on_chunk(self, msg: ActionChunk) -> None:
+        try:
+            chunk = convert.chunk_from_msg(msg, ros_offset_ns(self.get_clock()))
+        except ChunkRejected as rejected:
+            self.loop.events.append(f'chunk_rejected: {rejected.reason}')
+            return
+        self.loop.submit(chunk)
+
+    def _on_liveliness(self, event) -> None:
+        if event.not_alive_count_change > 0 and self.loop is not None:
+            self.loop.events.append('policy_lost: the publisher of action_chunk is gone')
+
+    def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Hold at once; the second call gives the arms back."""
+        self.loop.halt('stop service')
+        response.success = True
+        response.message = 'holding; call again to give the arms back'
+        return response
+
+    def _on_release(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        """Give the arms back and answer when it is done."""
+        self.give_back('release service')
+        response.success = self.loop.mode is Mode.PASSIVE
+        response.message = self.loop.mode.name
+        return response
+
+    def _watch_writers(self) -> None:
+        self.loop.other_writers = tuple(self._bus.foreign_writers())
+
+    # -- outputs ----------------------------------------------------------------------------------
+
+    def _publish_accounts(self) -> None:
+        clock = self.get_clock()
+        while self.loop is not None and self.loop.accounts:
+            account = self.loop.accounts.popleft()
+            offset_ns = ros_offset_ns(clock)
+            self._applied.publish(
+                convert.applied_to_msg(
+                    account, self.contract.channel_names, offset_ns, clock.now().nanoseconds
+                )
+            )
+
+    def _publish_joints(self) -> None:
+        snapshot = self.loop.snapshot
+        if snapshot.sample is None:
+            return
+        offset_ns = ros_offset_ns(self.get_clock())
+        state = JointState()
+        state.header.stamp = to_msg(snapshot.sample.arrival_ns + offset_ns)
+        grippers = list(self.contract.channel_names[-2:])
+        state.name = [*self._description.motor_order[:BODY_JOINTS], *grippers]
+        sample = snapshot.sample
+        state.position = _doubles(sample.q[:BODY_JOINTS], snapshot.measured[-2:])
+        state.velocity = _doubles(sample.dq[:BODY_JOINTS], snapshot.velocity[-2:])
+        state.effort = _doubles(sample.tau_est[:BODY_JOINTS], (0.0, 0.0))
+        self._joint_states.publish(state)
+        output = snapshot.output
+        if output is not None and output.write:
+            command = JointState()
+            command.header.stamp = to_msg(snapshot.now_ns + offset_ns)
+            command.name = [*self.contract.channel_names, WEIGHT_NAME]
+            command.position = _doubles(output.arm_q, output.gripper_q, (output.weight,))
+            self._joint_commands.publish(command)
+
+    def _publish_status(self) -> None:
+        self._watch_writers()
+        snapshot = self.loop.snapshot
+        if snapshot.output is None:
+            return
+        while self.loop.events:
+            self._events.append(self.loop.events.popleft())
+        events, self._events = self._events, []
+        self._status.publish(self._status_message(snapshot, events))
+
+    def _status_message(self, snapshot: Snapshot, events: list[str]) -> DriverStatus:
+        output = snapshot.output
+        msg = DriverStatus()
+        msg.header.stamp = self.get_clock().now().to_msg()
+        msg.mode = output.mode.name
+        msg.reason = output.reason
+        msg.weight = float(output.weight)
+        msg.session = output.session
+        msg.chunk_index = output.chunk_index
+        msg.tick_lateness_p50, msg.tick_lateness_p99 = self.loop.lateness.percentiles()
+        msg.tick_lateness_max = self.loop.lateness.max_s
+        msg.limited_ticks = self.loop.limited_ticks
+        msg.tracking_error = output.tracking_error
+        msg.events = events
+        return msg
+
+    def _publish_diagnostics(self) -> None:
+        collect_garbage(self.loop.mode)
+        snapshot = self.loop.snapshot
+        age_s = (
+            (time.monotonic_ns() - snapshot.sample.arrival_ns) * 1e-9 if snapshot.sample else -1.0
+        )
+        stale = age_s < 0 or age_s > load_settings().state_hold_s
+        status = DiagnosticStatus(
+            level=DiagnosticStatus.ERROR if stale else DiagnosticStatus.OK,
+            name='g1_driver: robot state',
+            hardware_id=f'domain {self._domain} on {self._interface}',
+            message=f'state is {age_s:.3f} s old' if stale else self.loop.mode.name,
+        )
+        p50, p99 = self.loop.lateness.percentiles()
+        values = {
+            'state age s': f'{age_s:.4f}',
+            'tick lateness p50 ms': f'{p50 * 1e3:.3f}',
+            'tick lateness p99 ms': f'{p99 * 1e3:.3f}',
+            'ticks skipped': str(self.loop.lateness.skipped),
+            'states received': str(self._bus.received),
+            'states rejected': str(self._bus.rejected),
+            'other writers': json.dumps(self.loop.other_writers),
+        }
+        status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+
+def _doubles(*parts) -> array:
+    return array('d', np.concatenate([np.asarray(part, np.float64) for part in parts]).tobytes())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the node; SIGINT and SIGTERM give the arms back before it ends."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    return run_node(
+        G1Driver,
+        argv,
+        threads=3,
+        finish=lambda node, reason: node.give_back(reason),
+        failed=lambda node: node.loop is not None and bool(node.loop.failure),
+    )
+
+
+if __name__ == '__main__':
+    sys.exit(main())

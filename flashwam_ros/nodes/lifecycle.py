@@ -1,0 +1,141 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the nodes share: quality of service, parameters, signals that end a node in good order."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+import rclpy
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import (
+    QoSDurabilityPolicy,
+    QoSHistoryPolicy,
+    QoSProfile,
+    QoSReliabilityPolicy,
+)
+from rclpy.signals import SignalHandlerOptions
+
+SENSOR_QOS = QoSProfile(
+    reliability=QoSReliabilityPolicy.BEST_EFFORT,
+    durability=QoSDurabilityPolicy.VOLATILE,
+    history=QoSHistoryPolicy.KEEP_LAST,
+    depth=5,
+)
+COMMAND_QOS = QoSProfile(
+    reliability=QoSReliabilityPolicy.RELIABLE,
+    durability=QoSDurabilityPolicy.VOLATILE,
+    history=QoSHistoryPolicy.KEEP_LAST,
+    depth=4,
+)
+
+_SPIN_S = 0.05
+
+
+def declare(
+    node: Node,
+    name: str,
+    default: object,
+    description: str,
+    *,
+    read_only: bool = True,
+    bounds: tuple[float, float] | None = None,
+) -> object:
+    """Declare a parameter once, with description and range, and return its value.
+
+    Args:
+        node: owner.
+        name: parameter name.
+        default: default value; its type is the parameter's type.
+        description: what it means, with its unit.
+        read_only: refuse changes after start.
+        bounds: lowest and highest value of a number.
+    """
+    descriptor = ParameterDescriptor(description=description, read_only=read_only)
+    if bounds is not None and isinstance(default, int):
+        descriptor.integer_range = [
+            IntegerRange(from_value=int(bounds[0]), to_value=int(bounds[1]), step=0)
+        ]
+    elif bounds is not None:
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=float(bounds[0]), to_value=float(bounds[1]), step=0.0)
+        ]
+    return node.declare_parameter(name, default, descriptor).value
+
+
+def declare_wire(node: Node) -> tuple[int, str]:
+    """Declare and return the DDS domain and network interface of the robot."""
+    domain = declare(
+        node,
+        'unitree_domain',
+        1,
+        'DDS domain of the robot: 0 on the robot, 1 for the twin',
+        bounds=(0, 232),
+    )
+    interface = declare(
+        node,
+        'network_interface',
+        'lo',
+        'network interface that leads to the robot, lo for the twin',
+    )
+    return domain, interface
+
+
+def run_node(
+    make: Callable[[], Node],
+    argv: list[str] | None,
+    *,
+    threads: int = 2,
+    finish: Callable[[Node, str], None] | None = None,
+    failed: Callable[[Node], bool] = lambda node: False,
+) -> int:
+    """Spin a node until SIGINT or SIGTERM, then let it finish while it is still spinning.
+
+    rclpy's own signal handling would tear the context down at once, in the middle of a motion.
+
+    Args:
+        make: builds the node after rclpy was initialised.
+        argv: command line, None for that of the process.
+        threads: threads of the executor.
+        finish: called with the node and the reason in a thread of its own; spinning goes on until
+        it
+            returns.
+        failed: polled; True ends the node with exit code 1.
+
+    Returns:
+        Exit code: 0 after a signal, 1 after a failure.
+    """
+    logging.basicConfig(
+        level=logging.INFO, format='[%(levelname)s] [%(name)s] %(message)s', stream=sys.stderr
+    )
+    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    received: list[str] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda n, frame: received.append(signal.Signals(n).name))
+    node = make()
+    executor = MultiThreadedExecutor(num_threads=threads)
+    executor.add_node(node)
+    finisher: threading.Thread | None = None
+    code = 0
+    while True:
+        executor.spin_once(timeout_sec=_SPIN_S)
+        if failed(node):
+            code = 1
+            break
+        if received and finisher is None:
+            if finish is None:
+                break
+            finisher = threading.Thread(target=finish, args=(node, received[0]), daemon=True)
+            finisher.start()
+        if finisher is not None and not finisher.is_alive():
+            break
+    executor.shutdown(timeout_sec=1.0)
+    node.destroy_node()
+    rclpy.try_shutdown()
+    return code

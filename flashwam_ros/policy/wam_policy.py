@@ -1,0 +1,169 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The local world-action model behind the policy protocol."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from flashwam_ros.policy.protocol import HistoryError, KeyFrame, PolicyError, Prediction
+from flashwam_ros.robot.contract import RobotContract
+from flashwam_ros.wam.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from flashwam_ros.wam.codec import assemble_canvas, canvas_to_tensor
+from flashwam_ros.wam.engine import EngineStateError, StreamingEngine
+
+
+def load_wam_policy(path: str | Path, video_steps: int = 0, action_steps: int = 0) -> WamPolicy:
+    """Load a checkpoint folder as a policy that runs on one CPU thread.
+
+    Raises:
+        PolicyError: the folder is missing, damaged or of another kind.
+    """
+    # Two spinning threads on a busy two-core machine are many times slower than one.
+    torch.set_num_threads(1)
+    try:
+        checkpoint = load_checkpoint(path)
+    except CheckpointError as error:
+        raise PolicyError(f'checkpoint: {error}') from error
+    return WamPolicy(checkpoint, video_steps, action_steps)
+
+
+class WamPolicy:
+    """Streams one episode through a `StreamingEngine`; not thread-safe.
+
+    Args:
+        checkpoint: loaded model, codec, text encoder, normaliser, contract and sampler settings.
+        video_steps: video sampler steps, 0 as the checkpoint says.
+        action_steps: action sampler steps, 0 as the checkpoint says.
+
+    Raises:
+        PolicyError: the sampler's chunk shape differs from the contract's.
+    """
+
+    name = 'wam'
+
+    def __init__(self, checkpoint: Checkpoint, video_steps: int = 0, action_steps: int = 0):
+        self.contract = RobotContract.from_dict(checkpoint.contract)
+        sampler = checkpoint.sampler
+        ours = (self.contract.frames_per_chunk, self.contract.actions_per_frame)
+        theirs = (sampler.frames_per_chunk, sampler.actions_per_frame)
+        if ours != theirs:
+            raise PolicyError(
+                f'{checkpoint.path}: the sampler makes chunks of (frames, actions per frame) '
+                f'{theirs}, its robot contract says {ours}'
+            )
+        self._checkpoint = checkpoint
+        self._codec = checkpoint.codec
+        self._normaliser = checkpoint.normaliser
+        self._steps = (video_steps or sampler.video.steps, action_steps or sampler.action.steps)
+        still = np.zeros(len(self.contract.channels), np.float32)
+        self._engine = StreamingEngine(
+            checkpoint.transformer,
+            sampler,
+            self._codec.latent_size,
+            torch.from_numpy(self._normaliser.channel_mask),
+            torch.from_numpy(self._normaliser.normalise(still)),
+        )
+        self.reset('', 0)
+
+    def reset(self, prompt: str, seed: int) -> None:
+        """Start an episode: clear history and codec stream, encode the prompt, seed the noise."""
+        encoder = self._checkpoint.text_encoder
+        self._engine.reset(encoder.encode(prompt), encoder.encode(''))
+        self._stream = self._codec.stream()
+        self._generator = torch.Generator().manual_seed(int(seed))
+        self._seed = int(seed)
+        self._started = False
+        self._group: list[np.ndarray] = []
+        self._latents: deque[torch.Tensor] = deque()
+        self._last_due_ns = None
+        self._spent: defaultdict[str, float] = defaultdict(float)
+
+    @torch.inference_mode()
+    def observe(self, key_frame: KeyFrame) -> None:
+        """Encode the initial frame at once, later ones when their group of four is complete."""
+        if self._last_due_ns is not None and key_frame.due_ns <= self._last_due_ns:
+            raise HistoryError(
+                f'key frame due at {key_frame.due_ns} ns after one due at {self._last_due_ns} ns'
+            )
+        begun = time.perf_counter()
+        try:
+            canvas = assemble_canvas(key_frame.images)
+        except ValueError as error:
+            raise HistoryError(str(error)) from error
+        self._last_due_ns = key_frame.due_ns
+        self._group.append(canvas)
+        wanted = self.contract.key_frames_per_frame if self._started else 1
+        if len(self._group) == wanted:
+            latent = self._stream.push(canvas_to_tensor(np.stack(self._group))[None])[0, :, 0]
+            self._group = []
+            if self._started:
+                self._latents.append(latent)
+            else:
+                self._engine.set_initial(latent)
+                self._started = True
+        self._spent['encode'] += time.perf_counter() - begun
+
+    def predict(self) -> Prediction:
+        """Predict the next chunk in physical units.
+
+        `latency_s` holds the seconds spent encoding, grounding and predicting since the last
+        chunk.
+        """
+        if not self._started:
+            raise HistoryError('predict before the initial key frame was observed')
+        begun = time.perf_counter()
+        forecast = self._engine.predict(*self._steps, self._generator)
+        positions = self._normaliser.denormalise(forecast.actions.double().cpu().numpy())
+        self._spent['predict'] = time.perf_counter() - begun
+        latency_s, self._spent = dict(self._spent), defaultdict(float)
+        return Prediction(
+            positions=positions,
+            first_row=forecast.first_row,
+            video_steps=forecast.video_steps,
+            action_steps=forecast.action_steps,
+            seed=self._seed,
+            latency_s=latency_s,
+        )
+
+    def ground(self, applied: np.ndarray) -> None:
+        """Write observed latents and executed rows of the oldest forecast into the history."""
+        begun = time.perf_counter()
+        chunk = self._engine.grounded
+        frames = self.contract.frames_per_chunk - (chunk == 0)
+        if len(self._latents) < frames:
+            raise HistoryError(
+                f'chunk {chunk} cannot be grounded: {len(self._latents)} of its {frames} latent '
+                f'frames are complete, {len(self._group)} key frames wait for their group'
+            )
+        latents = torch.stack([self._latents[i] for i in range(frames)], dim=1)
+        try:
+            actions = torch.from_numpy(self._normaliser.normalise(applied)).float()
+            self._engine.ground(latents, actions)
+        except (EngineStateError, ValueError) as error:
+            raise HistoryError(str(error)) from error
+        for _ in range(frames):
+            self._latents.popleft()
+        self._spent['ground'] += time.perf_counter() - begun
+
+    def warm_up(self) -> float:
+        """Run two chunks on grey images, so that the first real one is not the slow one.
+
+        Returns:
+            Seconds that the second one took.
+        """
+        images = {
+            camera.key: np.full((camera.height, camera.width, 3), 128, np.uint8)
+            for camera in self.contract.cameras
+        }
+        self.reset('', 0)
+        self.observe(KeyFrame(images, dict.fromkeys(images, 0), 0))
+        self.predict()
+        seconds = self.predict().latency_s['predict']
+        self.reset('', 0)
+        return seconds

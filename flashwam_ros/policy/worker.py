@@ -1,0 +1,231 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""One thread that owns a policy and runs the predict-execute loop against live events."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flashwam_ros.policy.loop import Predict, PredictExecuteLoop, run_job
+from flashwam_ros.policy.protocol import Policy, PolicyError
+from flashwam_ros.robot.chunk import ActionChunk, AppliedChunk
+from flashwam_ros.robot.contract import RobotContract
+
+log = logging.getLogger(__name__)
+
+_IDLE_WAIT_S = 0.01
+_KEPT_FRAMES = 4
+_FIRST_FRAMES_S = 2.0
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """What the worker is doing.
+
+    Attributes:
+        state: 'empty', 'ready', 'running' or 'error'.
+        reason: why it is in error, else ''.
+        session: current session, '' for none.
+        predicted: index of the newest predicted chunk, -1 for none.
+        grounded: index of the newest grounded chunk, -1 for none.
+        chunk_latency_s: time from the start of the last prediction to its chunk, s.
+        slack_s: slack of the last started chunk, s.
+        events: named events so far in this session.
+    """
+
+    state: str = 'empty'
+    reason: str = ''
+    session: str = ''
+    predicted: int = -1
+    grounded: int = -1
+    chunk_latency_s: float = 0.0
+    slack_s: float = 0.0
+    events: tuple[str, ...] = ()
+
+
+class PolicyWorker:
+    """Runs a policy off the caller's threads; every method returns at once.
+
+    Events are queued and handled in order by the thread that also runs the policy, so the policy
+    and the
+    loop need no locks. `state` is an immutable snapshot.
+
+    Args:
+        contract: the robot contract in force.
+        on_chunk: called in the worker's thread with each chunk that may be executed.
+        now_ns: the clock of all stamps, ns.
+        frame_period_s: nominal camera frame period, s.
+        stale_after_s: age beyond which a camera counts as dead, s.
+    """
+
+    def __init__(
+        self,
+        contract: RobotContract,
+        on_chunk: Callable[[ActionChunk], None],
+        now_ns: Callable[[], int],
+        frame_period_s: float = 0.05,
+        stale_after_s: float = 0.5,
+    ):
+        self.contract = contract
+        self.state = WorkerState()
+        self._on_chunk = on_chunk
+        self._now_ns = now_ns
+        self._frame_period_s = frame_period_s
+        self._stale_after_s = stale_after_s
+        self._policy: Policy | None = None
+        self._loop: PredictExecuteLoop | None = None
+        self._recent = {camera.key: deque(maxlen=_KEPT_FRAMES) for camera in contract.cameras}
+        self._begun_ns = 0
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name='policy', daemon=True)
+        self._thread.start()
+
+    # -- calls from any thread --------------------------------------------------------------------
+
+    def load(self, make_policy: Callable[[], Policy]) -> Future:
+        """Build and warm the policy up in the worker's thread.
+
+        The future gives (name, seconds of a warm prediction) or raises what went wrong.
+        """
+        future: Future = Future()
+
+        def work() -> None:
+            try:
+                policy = make_policy()
+                differences = self.contract.differences(policy.contract)
+                if differences:
+                    raise PolicyError(
+                        'the policy was made for another robot contract: ' + '; '.join(differences)
+                    )
+                warm_s = policy.warm_up()
+                self._policy = policy
+                self.state = WorkerState(state='ready')
+                future.set_result((policy.name, warm_s))
+            except Exception as error:
+                log.exception('the policy cannot be loaded')
+                self.state = WorkerState(state='error', reason=f'{type(error).__name__}: {error}')
+                future.set_exception(error)
+
+        self._queue.put(work)
+        return future
+
+    def begin(self, session: str, prompt: str, seed: int, mode: str) -> None:
+        """Start an episode: reset the policy and predict as soon as the first frames are there."""
+        self._queue.put(lambda: self._begin(session, prompt, seed, mode))
+
+    def end(self) -> None:
+        """End the episode; nothing is predicted any more, the last state stays readable."""
+        self._queue.put(self._end)
+
+    def add_frame(self, camera: str, image: np.ndarray, stamp_ns: int) -> None:
+        """Hand over one camera frame at policy size with its capture stamp."""
+        self._queue.put(lambda: self._add_frame(camera, image, stamp_ns))
+
+    def applied(self, applied: AppliedChunk) -> None:
+        """Hand over the driver's account of a chunk."""
+        self._queue.put(lambda: self._loop.applied(applied) if self._loop else None)
+
+    def fail(self, reason: str) -> None:
+        """Stop the episode with a reason that was found outside."""
+        self._queue.put(lambda: self._fail(reason))
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Stop the thread after the job in hand."""
+        self._queue.put(None)
+        self._thread.join(timeout_s)
+
+    # -- the worker's thread ----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            wait = _IDLE_WAIT_S if self._loop is not None else None
+            try:
+                event = self._queue.get(timeout=wait)
+            except queue.Empty:
+                self._guarded(self._work)
+                continue
+            if event is None:
+                return
+            self._guarded(event)
+            if self._queue.empty():
+                self._guarded(self._work)
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        """Any failure ends the episode with its reason; the thread lives on for the next one."""
+        try:
+            call()
+        except PolicyError as error:
+            self._fail(f'{type(error).__name__}: {error}')
+        except Exception as error:
+            log.exception('the policy failed')
+            self._fail(f'{type(error).__name__}: {error}')
+
+    def _fail(self, reason: str) -> None:
+        log.error('policy stopped: %s', reason)
+        self.state = replace(self.state, state='error', reason=reason)
+        self._loop = None
+
+    def _begin(self, session: str, prompt: str, seed: int, mode: str) -> None:
+        if self._policy is None:
+            raise PolicyError('no policy is loaded: configure the node first')
+        self._policy.reset(prompt, seed)
+        self._loop = PredictExecuteLoop(
+            mode, self.contract, self._frame_period_s, self._stale_after_s
+        )
+        self._begun_ns = self._now_ns()
+        self._loop.begin(session, self._begun_ns)
+        for camera, frames in self._recent.items():
+            for stamp_ns, image in frames:
+                self._loop.add_frame(camera, image, stamp_ns)
+        self.state = WorkerState(state='running', session=session)
+
+    def _end(self) -> None:
+        self._loop = None
+        if self.state.state == 'running':
+            self.state = replace(self.state, state='ready')
+
+    def _add_frame(self, camera: str, image: np.ndarray, stamp_ns: int) -> None:
+        if camera in self._recent:
+            self._recent[camera].append((stamp_ns, image))
+        if self._loop is not None:
+            self._loop.add_frame(camera, image, stamp_ns)
+
+    def _work(self) -> None:
+        """Run jobs until events wait or nothing is due."""
+        while self._loop is not None and self._queue.empty():
+            now_ns = self._now_ns()
+            if now_ns - self._begun_ns > _FIRST_FRAMES_S * 1e9:
+                self._loop.frames.check_fresh(now_ns)
+            job = self._loop.next_job(now_ns)
+            self._refresh()
+            if job is None:
+                return
+            begun = time.perf_counter()
+            prediction = run_job(self._policy, job)
+            ready = self._loop.finish(job, prediction)
+            if isinstance(job, Predict):
+                latency_s = time.perf_counter() - begun
+                self.state = replace(self.state, chunk_latency_s=latency_s)
+            for chunk in ready:
+                self._on_chunk(chunk)
+            self._refresh()
+
+    def _refresh(self) -> None:
+        loop = self._loop
+        slack_s = loop.slacks[-1].slack_s if loop.slacks else 0.0
+        self.state = replace(
+            self.state,
+            predicted=loop.predicted - 1,
+            grounded=loop.grounded - 1,
+            slack_s=slack_s,
+            events=tuple(loop.events),
+        )
