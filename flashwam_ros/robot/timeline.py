@@ -196,9 +196,7 @@ class ChunkTimeline:
         self._last = chunk.index
         if late_s <= 0.0:
             return ''
-        return (
-            f'late_chunk: chunk {chunk.index} came {1e3 * late_s:.0f} ms after the last one ended'
-        )
+        return f'late_chunk: chunk {chunk.index} came {1e3 * late_s:.0f} ms after the last ended'
 
     def _place(self, run: _Run, now_ns: int) -> None:
         self._path.forget(now_ns)
