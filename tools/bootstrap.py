@@ -73,8 +73,9 @@ def run(command: list[str], what: str, log: Path, env: dict | None = None) -> No
 
     def beat() -> None:
         while not done.wait(HEARTBEAT_S):
-            lines = log.read_text(errors='replace').strip().splitlines()
-            now = lines[-1].strip()[:90] if lines else ''
+            lines = log.read_text(errors='replace').splitlines()
+            telling = [line for line in lines if line.strip() and 'WARNING' not in line]
+            now = telling[-1].strip()[:90] if telling else ''
             say(f'  {time.monotonic() - start:4.0f} s  {now}')
 
     heart = threading.Thread(target=beat, daemon=True)
