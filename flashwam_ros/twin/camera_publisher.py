@@ -1,0 +1,104 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The twin's cameras in a process of their own: pictures never slow the physics.
+
+The process draws the newest shared state at the camera rate and serves it as the camera server
+does. When drawing is too slow it leaves frames out. It ends with the process that started it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import time
+from collections.abc import Sequence
+
+from flashwam_ros.robot.contract import Camera, RobotContract
+from flashwam_ros.twin.child import Child, die_with_parent, parent_gone
+from flashwam_ros.wire.teleimager import CameraServer, StreamError, encode_stamp, stream_config
+
+log = logging.getLogger(__name__)
+
+_JPEG_QUALITY = 90
+_WAIT_S = 0.01
+
+
+def start(snapshot_fd: int, ports: Sequence[int], request_port: int, rate_hz: float) -> Child:
+    """Start the camera process.
+
+    Args:
+        snapshot_fd: descriptor of the shared state.
+        ports: PUB ports in the order of the contract's cameras.
+        request_port: port of the configuration.
+        rate_hz: frame rate.
+    """
+    arguments = (
+        '--ports', ','.join(map(str, ports)),
+        '--request-port', str(request_port),
+        '--rate', str(rate_hz),
+    )  # fmt: skip
+    # One thread for the software renderer: more would take the second core from the policy.
+    threads = {'LP_NUM_THREADS': os.environ.get('LP_NUM_THREADS', '1')}
+    return Child(__name__, snapshot_fd, arguments, threads)
+
+
+def _serve(snapshot_fd: int, cameras: Sequence[Camera], server: CameraServer, rate_hz: float):
+    # Imported here: the OpenGL route must be chosen before MuJoCo is imported.
+    from flashwam_ros.twin.picture_maker import PictureMaker
+    from flashwam_ros.twin.snapshot import SharedSnapshot
+
+    shared = SharedSnapshot(snapshot_fd)
+    maker = PictureMaker(cameras)
+    while (snapshot := shared.read()) is None:
+        if parent_gone(_WAIT_S):
+            return
+    maker.load(snapshot.task)
+    period = 1.0 / rate_hz
+    due = time.monotonic()
+    sent = dropped = 0
+    while not parent_gone(max(0.0, due - time.monotonic())):
+        snapshot = shared.read() or snapshot
+        for camera, jpeg in maker.draw(snapshot, _JPEG_QUALITY):
+            server.send(camera.wire_name, encode_stamp(jpeg, sent, snapshot.stamp_ns))
+        sent += 1
+        due += period
+        late = int((time.monotonic() - due) / period)
+        if late > 0:
+            dropped += late
+            due += late * period
+        shared.report(sent, dropped)
+    maker.close()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve pictures until the parent process ends."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--snapshot-fd', type=int, required=True)
+    parser.add_argument('--ports', required=True)
+    parser.add_argument('--request-port', type=int, required=True)
+    parser.add_argument('--rate', type=float, required=True)
+    args = parser.parse_args(argv)
+    die_with_parent()
+    logging.basicConfig(level=logging.INFO, format='twin cameras: %(message)s')
+    logging.getLogger('OpenGL').setLevel(logging.WARNING)
+    from flashwam_ros.twin.gl import NoOpenGLError, choose_gl_backend
+
+    cameras = RobotContract.load().cameras
+    ports = {c.wire_name: int(p) for c, p in zip(cameras, args.ports.split(','), strict=True)}
+    size = (cameras[0].wire_height, cameras[0].wire_width)
+    try:
+        log.info('drawing with %s', choose_gl_backend())
+        server = CameraServer(ports, stream_config(ports, *size, args.rate), args.request_port)
+    except (NoOpenGLError, StreamError) as error:
+        log.error('%s', error)
+        return 1
+    try:
+        _serve(args.snapshot_fd, cameras, server, args.rate)
+    finally:
+        server.close()
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
