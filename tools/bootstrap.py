@@ -149,9 +149,14 @@ def loads(*libraries: str) -> bool:
     return True
 
 
+def has_nvidia_gpu() -> bool:
+    """Whether there is an NVIDIA GPU with its driver."""
+    return Path('/dev/nvidia0').exists() or Path('/dev/nvhost-gpu').exists()
+
+
 def has_software_renderer() -> bool:
     """Whether MuJoCo can draw off screen: EGL with Mesa's drivers, or OSMesa."""
-    drivers = any(Path('/usr/lib').glob('*/dri/*_dri.so')) or Path('/dev/nvidia0').exists()
+    drivers = any(Path('/usr/lib').glob('*/dri/*_dri.so')) or has_nvidia_gpu()
     return (loads('libEGL.so.1', 'libOpenGL.so.0') and drivers) or loads('libOSMesa.so.8')
 
 
@@ -168,7 +173,7 @@ def has_headers(python: str) -> bool:
     return Path(done.stdout.strip(), 'Python.h').is_file()
 
 
-def missing_packages(python: str) -> dict[str, str]:
+def missing_packages(python: str, ros: Ros) -> dict[str, str]:
     """Debian packages that are missing, each with what it is for."""
     glib = 'libglib2.0-0t64' if names_time64() else 'libglib2.0-0'
     checks = [
@@ -180,6 +185,9 @@ def missing_packages(python: str) -> dict[str, str]:
         (loads('libGL.so.1'), 'libgl1', 'OpenCV'),
         (loads('libglib-2.0.so.0'), glib, 'OpenCV'),
     ]
+    if ros.installed:  # the wheels bring their own colcon
+        colcon = 'python3-colcon-common-extensions'
+        checks.append((shutil.which('colcon'), colcon, 'builds the ROS package'))
     missing = {name: use for present, name, use in checks if not present}
     if not has_software_renderer():
         for name in ('libegl1', 'libopengl0', 'libgl1-mesa-dri'):
@@ -194,13 +202,13 @@ def names_time64() -> bool:
     return done is not None and done.returncode == 0
 
 
-def ensure_system_packages(python: str, log: Path) -> None:
+def ensure_system_packages(python: str, ros: Ros, log: Path) -> None:
     """Installs missing system packages as root, or says how.
 
     Raises:
         BootstrapError: something is missing and cannot be installed here.
     """
-    missing = missing_packages(python)
+    missing = missing_packages(python, ros)
     if not missing:
         return
     for name, use in missing.items():
@@ -212,7 +220,7 @@ def ensure_system_packages(python: str, log: Path) -> None:
     environment = {**os.environ, 'DEBIAN_FRONTEND': 'noninteractive'}
     run(['apt-get', 'update'], 'apt-get update', log / 'apt.log', environment)
     run(shlex.split(line), line, log / 'apt.log', environment)
-    still = missing_packages(python)
+    still = missing_packages(python, ros)
     if still:
         raise BootstrapError('Still missing after the installation: ' + ', '.join(still))
 
@@ -233,7 +241,7 @@ def torch_options(pip: list[str], requirements: Path) -> list[str]:
     PyPI's Linux build of torch carries two gigabytes of CUDA. Where pip's own sources would give
     that one and no GPU is present, PyTorch's CPU index is added.
     """
-    if Path('/dev/nvidia0').exists() or shutil.which('nvidia-smi'):
+    if has_nvidia_gpu():
         return []
     line = next(row for row in requirements.read_text().splitlines() if row.startswith('torch'))
     done = subprocess.run(
@@ -334,7 +342,7 @@ def main() -> int:
         python = sys.executable if ros.installed else wheel_python()
         say(f'ROS 2 {ros.distribution} ({ros.setup or "sourced"})' if ros.installed else
             'no ROS 2 installed: using ROS 2 Kilted from wheels')
-        ensure_system_packages(python, log)
+        ensure_system_packages(python, ros, log)
         ensure_venv(ros, python, arguments.test, log)
         ensure_build(log)
     except BootstrapError as error:
