@@ -168,10 +168,11 @@ def _drop_potato(stage: Stage, arm: ArmMotion) -> Script:
         yield arm.q
     x, y = stage.world.position('potato')[:2]
     prefer = hand_yaw(arm, x, y)
-    _, _, _, qz = stage.world.objects['potato'][1]
-    along = 2 * np.arctan2(qz, stage.world.objects['potato'][1][0])
+    turned = stage.world.objects['potato'][1]
+    along = 2 * np.arctan2(turned[3], turned[0])
     turn = (along - prefer + np.pi / 2) % np.pi - np.pi / 2
-    yaw = prefer + float(np.clip(turn, -0.3, 0.3))
+    # Only inward: pointing further out, the upper arm rubs on the torso.
+    yaw = prefer + float(np.clip(turn, 0.0, 0.3))
     at = _hand(arm, stage.point('potato', 0.004), 38, yaw).advanced(-0.004)
     arm.grip_target = 4.2
     yield from _grasp(stage, arm, at.moved(z=0.08), at, 0.65)
