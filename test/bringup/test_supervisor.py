@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The supervisor with real processes that record the signals they get."""
 
+import json
 import os
 import signal
 import subprocess
@@ -145,3 +146,37 @@ def test_killing_the_supervisor_outright_still_stops_the_driver(process, stub_fo
     supervisor.kill()
     supervisor.wait()
     wait_until(lambda: 'g1_driver SIGINT' in events.read_text(), 'stop of the driver')
+
+
+NODE = '''
+import json
+import sys
+from pathlib import Path
+
+import rclpy
+
+rclpy.init()
+node = rclpy.create_node('unnamed', automatically_declare_parameters_from_overrides=True)
+found = {name: parameter.value for name, parameter in node._parameters.items()}
+found['name'] = node.get_fully_qualified_name()
+Path(found['output_dir']).write_text(json.dumps(found))
+'''
+
+
+@pytest.mark.ros
+def test_a_node_receives_its_parameters_as_declared(stub_folder, monkeypatch):
+    pytest.importorskip('rclpy')
+    (stub_folder / 'node_process.py').write_text(NODE)
+    monkeypatch.setitem(graph_module.EXECUTABLES, 'stub', 'node_process')
+    parameters = {'task': 'red_bottle', 'checkpoint': '', 'seed': 3, 'steps': 2.0, 'flag': True,
+                  'number_like': '1', 'path': '/a b/"c"', 'colon': 'a: b # c',
+                  'output_dir': str(stub_folder / 'found')}  # fmt: skip
+    node = Process('policy', 'stub', parameters=tuple(parameters.items()), namespace='second')
+    lines = []
+    supervisor = Supervisor(Graph((node,)), sink=lambda *line: lines.append(line))
+    supervisor.run()
+    assert (stub_folder / 'found').exists(), lines
+    found = json.loads((stub_folder / 'found').read_text())
+    assert {name: found[name] for name in parameters} == parameters
+    assert [type(found[name]) for name in parameters] == [type(v) for v in parameters.values()]
+    assert found['name'] == '/second/policy'
