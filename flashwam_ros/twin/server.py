@@ -234,9 +234,9 @@ class TwinServer:
     def _load(self, task: str, seed: int) -> None:
         if task not in self._simulations:
             self._simulations[task] = Simulation(task)
-        self._sim = self._simulations[task]
-        self._sim.reset(seed)
-        self._seed = seed
+        simulation = self._simulations[task]
+        simulation.reset(seed)
+        self._sim, self._seed = simulation, seed
         self.episode += 1
         self._shared.write(self._sim.data, task, self.episode, time.time_ns())
 
