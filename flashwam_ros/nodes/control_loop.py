@@ -108,6 +108,7 @@ class ControlLoop:
         self.lateness = Lateness()
         self.limited_ticks = 0
         self.accounts: deque[AppliedChunk] = deque()
+        self.wake = threading.Event()
         self.events: deque[str] = deque(maxlen=256)
         self.other_writers: tuple[str, ...] = ()
         self.failure: str = ''
@@ -203,11 +204,10 @@ class ControlLoop:
         if output.write:
             self._write(output)
         self.limited_ticks += output.limited
-        self.accounts.extend(
-            account
-            for account in (output.applied_done, output.applied_started)
-            if account is not None
-        )
+        for account in (output.applied_done, output.applied_started):
+            if account is not None:
+                self.accounts.append(account)
+                self.wake.set()
         self.events.extend(output.events)
         self.snapshot = Snapshot(now_ns, output, sample, measured, velocity)
 

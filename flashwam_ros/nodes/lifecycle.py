@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.executors import MultiThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import (
     QoSDurabilityPolicy,
@@ -119,7 +119,7 @@ def run_node(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda n, frame: received.append(signal.Signals(n).name))
     node = make()
-    executor = MultiThreadedExecutor(num_threads=threads)
+    executor = SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(threads)
     executor.add_node(node)
     finisher: threading.Thread | None = None
     code = 0

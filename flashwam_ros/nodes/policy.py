@@ -49,7 +49,6 @@ class PolicyNode(LifecycleNode):
         choices = f'one of {", ".join(BACKENDS)}'
         self._choice = PolicyChoice(
             policy=declare(self, 'policy', 'wam', f'backend, {choices}'),
-            task=declare(self, 'task', 'red_bottle', 'task of the expert'),
             checkpoint=declare(self, 'checkpoint', '', 'folder of the world-action model'),
             video_steps=declare(
                 self, 'video_steps', 0, 'video sampler steps, 0: as the checkpoint', bounds=(0,
@@ -268,7 +267,7 @@ class PolicyNode(LifecycleNode):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM."""
-    return run_node(PolicyNode, argv, threads=3)
+    return run_node(PolicyNode, argv, threads=1)
 
 
 if __name__ == '__main__':

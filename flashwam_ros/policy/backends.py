@@ -21,14 +21,12 @@ class PolicyChoice:
 
     Attributes:
         policy: one of `BACKENDS`.
-        task: task of the twin (expert only).
         checkpoint: folder of the world-action model (wam only).
         video_steps: sampler steps of the video part, 0 as the checkpoint says.
         action_steps: sampler steps of the action part, 0 as the checkpoint says.
     """
 
     policy: str
-    task: str = ''
     checkpoint: str = ''
     video_steps: int = 0
     action_steps: int = 0
@@ -57,7 +55,7 @@ def make_policy(
         if sim_state is None or joints is None:
             raise PolicyError('the expert needs the state of the simulator: use the twin')
         return ExpertPolicy(
-            choice.task, contract, lambda: world_from_state(sim_state(), choice.task), joints
+            lambda: sim_state()['task'], contract, lambda: world_from_state(sim_state()), joints
         )
     if choice.policy == 'wam':
         from flashwam_ros.policy.wam_policy import load_wam_policy

@@ -13,37 +13,28 @@ from flashwam_ros.policy.protocol import HistoryError, KeyFrame, PolicyError, Pr
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.twin.expert import Expert
 from flashwam_ros.twin.tasks import WorldState
+from flashwam_ros.twin.world_json import world_from_dict
 
 
-def world_from_state(state: Mapping | None, task: str) -> WorldState:
+def world_from_state(state: Mapping | None) -> WorldState:
     """The world in one `rt/sim_state` message.
 
     Raises:
-        PolicyError: no state has arrived, or it belongs to another task.
+        PolicyError: no state has arrived, or it is not a state of the twin.
     """
     if state is None:
         raise PolicyError('the twin has sent no rt/sim_state: the expert cannot see the world')
-    if state['task'] != task:
-        raise PolicyError(f"the twin runs '{state['task']}', the expert was asked for '{task}'")
-    world = state['world']
-    return WorldState(
-        time_s=float(state['time_s']),
-        objects={
-            name: (np.array(position, dtype=float), np.array(quaternion, dtype=float))
-            for name, (position, quaternion) in world['objects'].items()
-        },
-        tcp=np.array(world['tcp'], dtype=float),
-        jaw_gap=np.array(world['jaw_gap'], dtype=float),
-        touched=tuple(frozenset(names) for names in world['touched']),
-        held=tuple(frozenset(names) for names in world['held']),
-    )
+    try:
+        return world_from_dict(state)
+    except ValueError as error:
+        raise PolicyError(f'rt/sim_state: {error}') from error
 
 
 class ExpertPolicy:
     """Predicts chunks from the twin's true world state; images only keep the protocol's order.
 
     Args:
-        task: task name of the twin.
+        task: task name of the twin, or a function that tells it when an episode starts.
         contract: the robot contract in force.
         world: returns the twin's world state as it is now.
         joints: returns (arm positions (14,), gripper motor positions (2,)) as they are now, rad.
@@ -54,7 +45,7 @@ class ExpertPolicy:
 
     def __init__(
         self,
-        task: str,
+        task: str | Callable[[], str],
         contract: RobotContract,
         world: Callable[[], WorldState],
         joints: Callable[[], tuple[np.ndarray, np.ndarray]],
@@ -97,7 +88,8 @@ class ExpertPolicy:
         if self._expert is None:
             first_row = contract.actions_per_frame
             arms, grippers = self._joints()
-            self._expert = Expert(self._task, self._seed, recovery=self._recovery)
+            task = self._task() if callable(self._task) else self._task
+            self._expert = Expert(task, self._seed, recovery=self._recovery)
             self._expert.reset(world, arms, grippers)
             positions[:first_row] = np.concatenate([arms, grippers])
         positions[first_row:] = self._expert.rows(contract.rows_per_chunk - first_row, world)
