@@ -9,7 +9,7 @@ processes where the ROS launch packages are absent. Nothing here starts anything
 How a graph stops:
 
 * every process gets SIGINT, except those that `outlive_others` (the simulated robot: the driver
-  needs its state to bring the arms back and let go), which ignore it;
+  needs its state to bring the arms back and let go), which have it blocked;
 * a process that is still there after its `stop_timeout_s` gets SIGTERM, and SIGKILL
   `kill_timeout_s` later;
 * when the others are gone, those that outlived them get SIGTERM;
@@ -65,7 +65,7 @@ class Process:
         environment: variables set on top of the inherited ones.
         shutdown_delay_s: seconds between the end of this process and the stop of the whole graph.
         on_crash: command (`python3` first) that runs after an abnormal end, None for none.
-        outlive_others: ignores SIGINT and is stopped after everything else.
+        outlive_others: has SIGINT blocked and is stopped after everything else.
         stop_timeout_s: seconds from SIGINT (SIGTERM for one that outlives others) until the next
             harder signal.
         kill_timeout_s: seconds from SIGTERM until SIGKILL.
@@ -90,10 +90,11 @@ class Process:
         """Command put before the program.
 
         If whoever started the graph is killed outright, the kernel sends the process a signal, so
-        that no driver goes on moving a robot on its own. An ignored SIGINT is inherited.
+        that no driver goes on moving a robot on its own. A blocked SIGINT stays blocked whatever
+        handlers the program installs.
         """
         if self.outlive_others:
-            return ('env', '--ignore-signal=INT', 'setpriv', '--pdeathsig', 'TERM', '--')
+            return ('env', '--block-signal=INT', 'setpriv', '--pdeathsig', 'TERM', '--')
         return ('setpriv', '--pdeathsig', 'INT', '--')
 
     @property

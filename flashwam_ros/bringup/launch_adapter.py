@@ -111,7 +111,7 @@ def _action(process: Process):
 def _sigterm_timeout_s(process: Process) -> float:
     """Seconds from launch's SIGINT to its SIGTERM.
 
-    One that outlives the others ignores SIGINT and is terminated by `_terminate`; launch's own
+    One that outlives the others has SIGINT blocked and is terminated by `_terminate`; launch's own
     SIGTERM is only the fallback, after the slowest of the others had its time.
     """
     return process.stop_timeout_s + (60.0 if process.outlive_others else 0.0)
