@@ -7,6 +7,8 @@ All visible geoms are in group 2, weigh nothing and touch nothing.
 
 from __future__ import annotations
 
+import functools
+
 from flashwam_ros.twin import looks_objects, looks_robot, looks_room, textures
 from flashwam_ros.twin.looks_room import EXTERNAL_CAMERA
 from flashwam_ros.twin.variation import restore, vary
@@ -33,6 +35,12 @@ def assets() -> tuple[str, dict[str, bytes]]:
         (xml, files): the inner text of ``<asset>``, and the PNG files that it names, for the
         ``assets`` argument of ``MjModel.from_xml_string`` / ``MjSpec``.
     """
+    xml, files = _assets()
+    return xml, dict(files)
+
+
+@functools.cache
+def _assets() -> tuple[str, dict[str, bytes]]:
     files = {f'{name}.png': make() for name, make in _TEXTURES.items()}
     files[f'{_BLOB_TEXTURE}.png'] = textures.soft_blob()
     lines = [
@@ -61,8 +69,9 @@ def robot_visual_geoms(link_name: str) -> str:
 
 
 def object_visual_geoms(kind: str) -> str:
-    """Visible geoms of 'pot', 'lid', 'potato', 'red_bottle', 'yellow_bottle', 'pink_object' or 'target'.
+    """Visible geoms of one kind of object.
 
+    Kinds: 'pot', 'lid', 'potato', 'red_bottle', 'yellow_bottle', 'pink_object', 'target'.
     Frame: z up, origin at the centre of the underside (where it stands); the potato's origin is
     its centre, long axis x. Sizes: constants of ``looks_objects``.
 
@@ -82,6 +91,6 @@ def visual_options() -> str:
     return """
   <global offwidth="1280" offheight="960"/>
   <quality shadowsize="4096" offsamples="8" numslices="28" numstacks="16" numquads="4"/>
-  <headlight ambient="0.34 0.34 0.35" diffuse="0.15 0.15 0.15" specular="0.05 0.05 0.05"/>
+  <headlight ambient="0.34 0.34 0.35" diffuse="0.17 0.17 0.17" specular="0.05 0.05 0.05"/>
   <map znear="0.0008" zfar="1" shadowclip="0.1" shadowscale="0.7"/>
 """

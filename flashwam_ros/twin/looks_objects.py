@@ -32,7 +32,8 @@ MATERIALS = """
 <material name="red" rgba="0.92 0.05 0.045 1" specular="0.7" shininess="0.8" emission="0.12"/>
 <material name="yellow" rgba="1 0.82 0.02 1" specular="0.7" shininess="0.8" emission="0.12"/>
 <material name="red_label" texture="red_label" specular="0.1" shininess="0.2" emission="0.15"/>
-<material name="yellow_label" texture="yellow_label" specular="0.1" shininess="0.2" emission="0.15"/>
+<material name="yellow_label" texture="yellow_label" specular="0.1" shininess="0.2"
+  emission="0.15"/>
 <material name="red_cap" rgba="0.36 0.02 0.03 1" specular="0.5" shininess="0.5"/>
 <material name="yellow_cap" rgba="0.36 0.25 0.02 1" specular="0.5" shininess="0.5"/>
 <material name="pink" rgba="0.98 0.28 0.56 1" specular="0.25" shininess="0.3" emission="0.08"/>
@@ -142,7 +143,7 @@ _KINDS: dict[str, Callable[[Parts], None]] = {
 }
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def object_parts(kind: str) -> Parts:
     """Geoms and meshes of one kind of object.
 

@@ -318,7 +318,7 @@ _SIDED: dict[str, Callable[[Parts, float], None]] = {
 BARE_LINKS = ('logo_link', 'imu_in_torso', 'imu_in_pelvis', 'd435_link', 'mid360_link')
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def link_parts(link_name: str) -> Parts:
     """Geoms and meshes of one link of the robot description.
 

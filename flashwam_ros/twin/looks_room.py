@@ -32,10 +32,10 @@ MATERIALS = f"""
 """
 
 _LIGHTS = f"""
-<light name="{KEY_LIGHT}" type="directional" pos="0.9 -0.8 3" dir="-0.30 0.26 -1"
-  diffuse="0.56 0.55 0.53" specular="0.35 0.35 0.34" ambient="0 0 0" castshadow="true"/>
-<light name="fill_light" type="directional" pos="0 2 2" dir="-0.25 -0.85 -0.45"
-  diffuse="0.17 0.18 0.20" specular="0.05 0.05 0.05" ambient="0 0 0" castshadow="false"/>
+<light name="{KEY_LIGHT}" type="directional" pos="0.9 -0.8 3" dir="-0.36 0.30 -1"
+  diffuse="0.53 0.52 0.50" specular="0.35 0.35 0.34" ambient="0 0 0" castshadow="true"/>
+<light name="fill_light" type="directional" pos="0 2 2" dir="0.80 -0.45 -0.50"
+  diffuse="0.24 0.25 0.27" specular="0.05 0.05 0.05" ambient="0 0 0" castshadow="false"/>
 """
 
 
@@ -116,6 +116,7 @@ def room(top: float, x0: float, x1: float) -> str:
                'table_shade'),
         _plane((0.30, 0.34), (0.02, 0, 0.003), BLOB_MATERIAL, 'robot_shade'),
     ]
-    geoms = [_plane((3.0, 3.6), (0.6, 0, 0), 'floor', 'floor_look'), *_bench(top, x0, x1),
+    # nearest first: what the bench hides is then never painted
+    geoms = [*_bench(top, x0, x1), _plane((3.0, 3.6), (0.6, 0, 0), 'floor', 'floor_look'),
              *_partition(), *_walls(), *shade]
     return _LIGHTS + '\n'.join(geoms)

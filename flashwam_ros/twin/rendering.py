@@ -6,15 +6,18 @@ Two qualities. 'policy' is what models see, in demonstrations and roll-outs alik
 shadow map, soft fake shadows. 'pretty' is for people: real shadows, smooth edges, reflections.
 
 An OpenGL context belongs to the thread that made it: create, use and close a `Renderer` in one
-thread, and keep one per process for as long as pictures are needed. `choose_gl_backend` must
-have run before the first ``import mujoco`` of the process.
+thread, and keep one per process for as long as pictures are needed. MuJoCo is imported, and
+OpenGL looked for, only when a `Renderer` is made: physics needs neither.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
+import importlib
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -44,7 +47,7 @@ class _Quality:
 
 
 _QUALITIES = {
-    'policy': _Quality(0, 14, 8, 1, 0, 0.62, False),
+    'policy': _Quality(0, 14, 8, 1, 0, 0.52, False),
     'pretty': _Quality(8, 32, 20, 4, 4096, 0.30, True),
 }
 _MOST_GEOMS = 1000
@@ -69,6 +72,32 @@ def _context_settings(model: mujoco.MjModel, width: int, height: int,
             setattr(wanted, name, value)
 
 
+_open: weakref.WeakSet[Renderer] = weakref.WeakSet()
+
+
+def _context_maker(backend: str) -> type:
+    """The class that makes an off-screen context for a value of ``MUJOCO_GL``.
+
+    ``mujoco.GLContext`` is settled by the first import of MuJoCo, which physics may have done
+    long before pictures were wanted: so the two off-screen classes are taken by name.
+    """
+    if backend in ('egl', 'osmesa'):
+        return importlib.import_module(f'mujoco.{backend}').GLContext
+    try:
+        return importlib.import_module('mujoco').GLContext
+    except AttributeError:
+        raise NoOpenGLError(
+            f'MUJOCO_GL={backend!r} switches pictures off: unset it, or set it to egl or osmesa'
+        ) from None
+
+
+def _close_all() -> None:
+    """Closes what is left at exit, while the OpenGL library can still answer."""
+    for renderer in list(_open):
+        with contextlib.suppress(Exception):
+            renderer.close()
+
+
 class Renderer:
     """Renders any camera of one model at one size.
 
@@ -90,15 +119,10 @@ class Renderer:
             raise ValueError(f'quality must be one of {sorted(_QUALITIES)}, got {quality!r}')
         if width < 1 or height < 1:
             raise ValueError(f'image size must be positive, got {width} x {height}')
-        choose_gl_backend()
+        make_context = _context_maker(choose_gl_backend())
         import mujoco
 
         from flashwam_ros.twin.shadows import BlobShadows
-        if getattr(mujoco, 'GLContext', None) is None:
-            raise NoOpenGLError(
-                'mujoco was imported before an OpenGL route was chosen: call '
-                'flashwam_ros.twin.gl.choose_gl_backend() before the first "import mujoco", '
-                'or set MUJOCO_GL=egl (or osmesa) in the environment')
         self._mujoco = mujoco
         self._model = model
         self._thread = threading.get_ident()
@@ -113,7 +137,10 @@ class Renderer:
         self._shadows = BlobShadows(model, kind.blob_depth)
         self._rect = mujoco.MjrRect(0, 0, width, height)
         self._pixels = np.empty((height, width, 3), np.uint8)
-        self._gl = mujoco.GLContext(width, height)
+        self._gl = make_context(width, height)
+        _open.add(self)
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)  # the last to come is the first to run
         self._gl.make_current()
         with _context_settings(model, width, height, kind):
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
