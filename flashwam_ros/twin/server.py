@@ -8,8 +8,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import logging
+import os
 import signal
 import threading
 import time
@@ -41,6 +43,7 @@ _REQUEST_STEPS = 5
 _STATE_STEPS = 50
 _MAX_LAG_S = 0.05
 _WINDOW_S = 2.0
+_PRIORITY = -10
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,9 @@ class TwinServer:
             )  # fmt: skip
         if self._options.viewer:
             self._window = viewer.start(self._shared.fd)
+        # After the helpers, which must not inherit it. Users without the right go without.
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
         gc.collect()
         gc.freeze()
         self._pace.restart()
