@@ -80,7 +80,10 @@ class ArmMotion:
         step = _GRIPPER_ACCELERATION * ROW_S
         brake = -step / 2 + np.sqrt((step / 2) ** 2 + 2 * _GRIPPER_ACCELERATION * abs(gap))
         wanted = np.sign(gap) * min(_GRIPPER_SPEED, brake, abs(gap) / ROW_S)
-        self._grip_speed += np.clip(wanted - self._grip_speed, -step, step)
+        speed = self._grip_speed + np.clip(wanted - self._grip_speed, -step, step)
+        if speed * gap > 0:
+            speed = np.sign(gap) * min(abs(speed), abs(gap) / ROW_S)
+        self._grip_speed = float(speed)
         self._grip += self._grip_speed * ROW_S
         return self._grip
 
