@@ -199,6 +199,11 @@ class G1Driver(LifecycleNode):
             ),
         ]
 
+    def destroy_node(self) -> None:
+        """Close the wire first."""
+        self._close()
+        super().destroy_node()
+
     def _close(self) -> None:
         loop, self.loop = self.loop, None
         if loop is not None:

@@ -36,6 +36,7 @@ from flashwam_ros.robot.contract import Camera, RobotContract
 
 STATUS_S = 0.1
 LOAD_LIMIT_S = 120.0
+TWIN_LIMIT_S = 10.0
 CHUNK_LEASE = Duration(seconds=2.0)
 _JOINTS = 14
 
@@ -116,6 +117,7 @@ class PolicyNode(LifecycleNode):
             from flashwam_ros.wire.sim_bus import SimBus
 
             self._sim_bus = SimBus(*self._wire)
+            self._sim_bus.wait_state(TWIN_LIMIT_S)
             sim_state = self._sim_bus.state
         return make_policy(self._choice, self.contract, sim_state, self._joints)
 
@@ -154,6 +156,11 @@ class PolicyNode(LifecycleNode):
         """Drop the backend."""
         self._close()
         return TransitionCallbackReturn.SUCCESS
+
+    def destroy_node(self) -> None:
+        """End the worker first."""
+        self._close()
+        super().destroy_node()
 
     def _close(self) -> None:
         self._active = False

@@ -11,6 +11,7 @@ import numpy as np
 
 from flashwam_ros.policy.protocol import HistoryError, KeyFrame, PolicyError, Prediction
 from flashwam_ros.robot.contract import RobotContract
+from flashwam_ros.robot.settings import load_settings
 from flashwam_ros.twin.expert import Expert
 from flashwam_ros.twin.tasks import WorldState
 from flashwam_ros.twin.world_json import world_from_dict
@@ -122,5 +123,8 @@ class ExpertPolicy:
         self._ungrounded.pop(0)
 
     def warm_up(self) -> float:
-        """Nothing to do."""
+        """Build the expert's kinematics, which takes seconds the first time."""
+        task = self._task() if callable(self._task) else self._task
+        home = load_settings().home
+        Expert(task, 0).reset(self._world(), home[:-2], home[-2:])
         return 0.0

@@ -1,0 +1,254 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""rollout: runs one episode from reset to a safe pose and says how it went, with a reason."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+import uuid
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from lifecycle_msgs.msg import State
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+from std_srvs.srv import Trigger
+
+from flashwam_ros.action import RunRollout
+from flashwam_ros.episodes.rollout_log import Outcome, RolloutLog, RolloutSetting, judge
+from flashwam_ros.episodes.rollout_report import VIEW_SIZE, write_report
+from flashwam_ros.nodes.lifecycle import declare, declare_wire, run_node
+from flashwam_ros.nodes.lifecycle_client import LifecycleClient, NodeUnavailableError
+from flashwam_ros.nodes.rollout_recorder import RolloutRecorder
+from flashwam_ros.nodes.rollout_watch import RolloutWatch
+from flashwam_ros.policy.loop import LOOKAHEAD
+from flashwam_ros.robot.contract import RobotContract
+from flashwam_ros.twin.tasks import TASKS
+from flashwam_ros.wire.sim_bus import SimBus, SimulatorTimeoutError
+
+CONFIGURE_DRIVER_S = 15.0
+CONFIGURE_POLICY_S = 150.0
+ACTIVATE_S = 8.0
+DEACTIVATE_S = 15.0
+OPERATOR_S = 600.0
+LONGEST_S = 600.0
+FINISH_S = 18.0
+
+
+class RolloutError(RuntimeError):
+    """The episode could not be run; the message is the rollout's reason."""
+
+
+class RolloutNode(Node):
+    """Action server `run_rollout`, one goal at a time."""
+
+    def __init__(self):
+        super().__init__('rollout')
+        domain, interface = declare_wire(self)
+        self._robot = declare(self, 'robot', 'twin', 'twin or real')
+        self._policy_name = declare(self, 'policy', 'wam', 'backend of the policy node')
+        self._output = Path(declare(self, 'output_dir', 'rollouts', 'one folder per rollout'))
+        self.contract = RobotContract.load()
+        self._sim = SimBus(domain, interface) if self._robot == 'twin' else None
+        self._driver = LifecycleClient(self, 'g1_driver')
+        self._policy = LifecycleClient(self, 'policy')
+        self._recorder = RolloutRecorder(self, self.contract)
+        self._busy = threading.Lock()
+        self.interrupted = ''
+        self._operator_ready = threading.Event()
+        group = ReentrantCallbackGroup()
+        self.create_service(Trigger, '~/ready', self._on_ready, callback_group=group)
+        self._server = ActionServer(
+            self, RunRollout, 'run_rollout', self._execute,
+            goal_callback=self._on_goal, cancel_callback=self._on_cancel, callback_group=group,
+        )  # fmt: skip
+
+    # -- goals ------------------------------------------------------------------------------------
+
+    def _on_goal(self, goal: RunRollout.Goal) -> GoalResponse:
+        why = ''
+        if goal.task not in TASKS:
+            why = f"task '{goal.task}' is not one of {', '.join(TASKS)}"
+        elif goal.execution not in LOOKAHEAD:
+            why = f"execution '{goal.execution}' is not one of {', '.join(LOOKAHEAD)}"
+        elif not 0.0 <= goal.time_limit <= LONGEST_S:
+            why = f'time_limit {goal.time_limit} s is not in 0..{LONGEST_S:.0f} (0: of the task)'
+        elif self._busy.locked():
+            why = 'a rollout is running'
+        if why:
+            self.get_logger().error(f'goal refused: {why}')
+            return GoalResponse.REJECT
+        return GoalResponse.ACCEPT
+
+    def _on_cancel(self, handle) -> CancelResponse:
+        return CancelResponse.ACCEPT
+
+    def _on_ready(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """The operator has put the scene in order."""
+        self._operator_ready.set()
+        response.success = True
+        return response
+
+    def _execute(self, handle) -> RunRollout.Result:
+        with self._busy:
+            result = self._run(handle)
+        if handle.is_cancel_requested:
+            handle.canceled()
+        else:
+            handle.succeed()
+        return result
+
+    def finish(self) -> None:
+        """Wait for the rollout in hand to come to its end after an interruption."""
+        if self._busy.acquire(timeout=FINISH_S):
+            self._busy.release()
+
+    # -- one episode ------------------------------------------------------------------------------
+
+    def _run(self, handle) -> RunRollout.Result:
+        goal = handle.request
+        task = TASKS[goal.task]
+        session = f'{goal.task}-{goal.seed}-{uuid.uuid4().hex[:8]}'
+        setting = RolloutSetting(
+            task=goal.task,
+            prompt=goal.prompt or task.prompt,
+            seed=goal.seed,
+            policy=self._policy_name,
+            execution=goal.execution,
+            robot=self._robot,
+            session=session,
+            time_limit_s=goal.time_limit or task.time_limit_s,
+        )
+        log = RolloutLog(setting)
+        watch = RolloutWatch(log, self._recorder, self._sim, task.stages)
+        feedback = partial(self._feedback, handle, watch)
+        try:
+            self._prepare(setting, feedback)
+            self._recorder.start(log)
+            self._begin(setting, watch, feedback)
+            while not watch.over(handle.is_cancel_requested, self.interrupted):
+                feedback('running')
+                time.sleep(watch.PERIOD_S)
+        except (NodeUnavailableError, RolloutError, SimulatorTimeoutError, ValueError) as error:
+            watch.fault = watch.fault or self._explain(error)
+        finally:
+            watch.end()
+            feedback('giving back')
+            self._give_back(watch)
+            self._recorder.stop()
+        return self._report(log, watch)
+
+    def _prepare(self, setting: RolloutSetting, feedback) -> None:
+        """Everything passive, the scene in order, both nodes configured."""
+        feedback('configuring')
+        self._policy.deactivate(ACTIVATE_S)
+        if self._driver.state() == State.PRIMARY_STATE_ACTIVE:
+            self._driver.deactivate(DEACTIVATE_S)
+        self._policy.configure(CONFIGURE_POLICY_S)
+        self._driver.configure(CONFIGURE_DRIVER_S)
+        feedback('resetting')
+        if self._sim is not None:
+            self._sim.reset(setting.task, setting.seed)
+            return
+        self._operator_ready.clear()
+        self.get_logger().warning(
+            f'put the scene of {setting.task} in order, stand clear, then call rollout/ready'
+        )
+        deadline = time.monotonic() + OPERATOR_S
+        while not self._operator_ready.wait(0.1):
+            if self.interrupted or time.monotonic() > deadline:
+                raise RolloutError('operator: the scene was not declared ready')
+
+    def _begin(self, setting: RolloutSetting, watch: RolloutWatch, feedback) -> None:
+        feedback('engaging')
+        self._driver.activate(ACTIVATE_S)
+        self._policy.set_parameters(
+            {
+                'session': setting.session,
+                'prompt': setting.prompt,
+                'seed': int(setting.seed),
+                'execution': setting.execution,
+            }
+        )
+        watch.begin()
+        self._policy.activate(ACTIVATE_S)
+
+    def _give_back(self, watch: RolloutWatch) -> None:
+        """A safe pose, whatever happened; a node that is gone is named, not waited for."""
+        for client, limit_s in ((self._policy, ACTIVATE_S), (self._driver, DEACTIVATE_S)):
+            try:
+                client.deactivate(limit_s)
+            except NodeUnavailableError as error:
+                watch.fault = watch.fault or str(error)
+                self.get_logger().error(str(error))
+
+    def _explain(self, error: Exception) -> str:
+        """The reason behind a refused transition is in the status of the node that refused."""
+        driver, policy = self._recorder.driver[0], self._recorder.policy[0]
+        if 'policy refused' in str(error) and policy is not None and policy.reason:
+            return f'policy: {policy.reason}'
+        if 'g1_driver refused' in str(error) and driver is not None:
+            said = [text for text in self._recorder.recent_events if 'refused' in text]
+            return f'g1_driver: {said[-1] if said else driver.reason or error}'
+        return str(error)
+
+    # -- results ----------------------------------------------------------------------------------
+
+    def _report(self, log: RolloutLog, watch: RolloutWatch) -> RunRollout.Result:
+        verdict, reason = judge(watch.success, watch.failure, watch.fault, log.real_time_factor)
+        outcome = Outcome(verdict, reason, watch.stages, watch.elapsed_s)
+        setting = log.setting
+        stamp = datetime.now().astimezone().strftime('%Y%m%d-%H%M%S')
+        folder = self._output / f'{stamp}_{setting.task}_{setting.seed}'
+        self.get_logger().info(f'{verdict}: {reason}; writing {folder}')
+        try:
+            summary = write_report(
+                folder, log, outcome, self.contract.channel_names, self._external_view(log),
+                {'contract_sha256': self.contract.sha256},
+            )  # fmt: skip
+        except Exception as error:  # noqa: BLE001
+            # The verdict stands; a film or plot that failed is told beside it.
+            self.get_logger().error(f'report: {type(error).__name__}: {error}')
+            summary = json.loads((folder / 'summary.json').read_text(encoding='utf-8'))
+            summary['report_error'] = f'{type(error).__name__}: {error}'
+        return RunRollout.Result(
+            success=outcome.success,
+            verdict=verdict,
+            reason=reason,
+            stages=list(watch.stages),
+            stage_reached=list(watch.stages.values()),
+            summary_json=json.dumps(summary),
+            folder=str(folder.absolute()),
+        )
+
+    def _external_view(self, log: RolloutLog):
+        if self._sim is None or not log.sim:
+            return None
+        from flashwam_ros.episodes.twin_view import external_view
+
+        task, seed = log.setting.task, log.setting.seed
+        return lambda states: external_view(task, seed, states, VIEW_SIZE)
+
+    def _feedback(self, handle, watch: RolloutWatch, stage: str) -> None:
+        handle.publish_feedback(
+            RunRollout.Feedback(elapsed=watch.elapsed_s, chunk=watch.chunk, stage=stage)
+        )
+
+
+def _finish(node: RolloutNode, reason: str) -> None:
+    node.interrupted = f'interrupted: {reason}'
+    node.finish()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the node; an interrupted rollout is brought to a safe end first."""
+    return run_node(RolloutNode, argv, threads=6, finish=_finish)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

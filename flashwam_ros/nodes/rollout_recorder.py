@@ -1,0 +1,137 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Subscriptions that fill a `RolloutLog`, and the newest state of everybody."""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+
+import numpy as np
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+from sensor_msgs.msg import Image, JointState
+
+from flashwam_ros.episodes.rollout_log import RolloutLog
+from flashwam_ros.imaging import encode_jpeg
+from flashwam_ros.msg import ActionChunk, AppliedActions, DriverStatus, PolicyStatus
+from flashwam_ros.nodes import convert
+from flashwam_ros.nodes.clock import from_msg
+from flashwam_ros.nodes.image_conversion import message_to_rgb
+from flashwam_ros.nodes.lifecycle import COMMAND_QOS, SENSOR_QOS
+from flashwam_ros.robot.contract import RobotContract
+
+FILM_PERIOD_NS = 90_000_000
+_WEIGHT = -1
+
+
+class RolloutRecorder:
+    """Listens all the time; records only while it has a log.
+
+    Args:
+        node: owner of the subscriptions.
+        contract: cameras and channels.
+
+    Attributes:
+        driver: newest driver status, and when it came (ns, the node's clock).
+        policy: newest policy status, and when it came.
+        recent_events: last named events of the driver, recording or not.
+    """
+
+    def __init__(self, node: Node, contract: RobotContract):
+        self._node = node
+        self._contract = contract
+        self._log: RolloutLog | None = None
+        self.driver: tuple[DriverStatus | None, int] = (None, 0)
+        self.policy: tuple[PolicyStatus | None, int] = (None, 0)
+        self.recent_events: deque[str] = deque(maxlen=20)
+        group = MutuallyExclusiveCallbackGroup()
+        wanted = [
+            (JointState, 'joint_states', self._on_measured, SENSOR_QOS),
+            (JointState, 'joint_commands', self._on_commanded, SENSOR_QOS),
+            (AppliedActions, 'applied_actions', self._on_applied, COMMAND_QOS),
+            (ActionChunk, 'action_chunk', self._on_chunk, COMMAND_QOS),
+            (DriverStatus, 'driver_status', self._on_driver, COMMAND_QOS),
+            (PolicyStatus, 'policy_status', self._on_policy, COMMAND_QOS),
+        ]
+        wanted += [
+            (Image, f'{camera.topic}/image_raw', partial(self._on_image, camera.key), SENSOR_QOS)
+            for camera in contract.cameras
+        ]
+        for kind, topic, callback, qos in wanted:
+            node.create_subscription(kind, topic, callback, qos, callback_group=group)
+
+    def start(self, log: RolloutLog) -> None:
+        """Record into this log from now on."""
+        log.frames = {camera.key: [] for camera in self._contract.cameras}
+        self._log = log
+
+    def stop(self) -> None:
+        """Stop recording."""
+        self._log = None
+
+    def now_ns(self) -> int:
+        """ROS time, ns."""
+        return self._node.get_clock().now().nanoseconds
+
+    def _on_measured(self, msg: JointState) -> None:
+        log = self._log
+        if log is not None:
+            position = dict(zip(msg.name, msg.position, strict=False))
+            values = np.array([position[name] for name in self._contract.channel_names])
+            with log.lock:
+                log.measured.append((from_msg(msg.header.stamp), values))
+
+    def _on_commanded(self, msg: JointState) -> None:
+        log = self._log
+        if log is not None:
+            values = np.array(msg.position)
+            with log.lock:
+                log.commanded.append(
+                    (from_msg(msg.header.stamp), values[:_WEIGHT], float(values[_WEIGHT]))
+                )
+
+    def _on_applied(self, msg: AppliedActions) -> None:
+        log = self._log
+        if log is not None and msg.session == log.setting.session:
+            account = convert.applied_from_msg(msg)
+            with log.lock:
+                (log.accounts if account.complete else log.starts).append(account)
+
+    def _on_chunk(self, msg: ActionChunk) -> None:
+        log = self._log
+        if log is not None and msg.session == log.setting.session:
+            with log.lock:
+                log.latencies.append(dict(zip(msg.latency_names, msg.latency, strict=False)))
+
+    def _on_driver(self, msg: DriverStatus) -> None:
+        self.driver = (msg, self.now_ns())
+        self.recent_events.extend(msg.events)
+        log = self._log
+        if log is None:
+            return
+        stamp = from_msg(msg.header.stamp)
+        with log.lock:
+            log.events.extend((stamp, text) for text in msg.events)
+            log.lateness_s = (
+                msg.tick_lateness_p50,
+                msg.tick_lateness_p99,
+                msg.tick_lateness_max,
+            )
+            log.limited_ticks = msg.limited_ticks
+            log.tracking_rad = max(log.tracking_rad, msg.tracking_error)
+
+    def _on_policy(self, msg: PolicyStatus) -> None:
+        self.policy = (msg, self.now_ns())
+
+    def _on_image(self, camera: str, msg: Image) -> None:
+        log = self._log
+        if log is None:
+            return
+        stamp = from_msg(msg.header.stamp)
+        frames = log.frames[camera]
+        if frames and stamp - frames[-1][0] < FILM_PERIOD_NS:
+            return
+        jpeg = encode_jpeg(message_to_rgb(msg))
+        with log.lock:
+            frames.append((stamp, jpeg))
