@@ -25,10 +25,10 @@ run: setup ## one rollout in the simulator: TASK=pot_potato|red_bottle|pink_obje
 	@source tools/env.sh && flashwam run --task $(TASK) $(ARGS)
 
 test: setup-test ## all tests; ARGS is passed to pytest
-	@source tools/env.sh && pytest $(ARGS)
+	@source tools/env.sh && python -m pytest $(ARGS)
 
 lint: setup-test ## ruff alone
-	@source tools/env.sh && ruff check .
+	@source tools/env.sh && python -m ruff check .
 
 clean: ## removes build products, keeps .venv
 	rm -rf build install log
