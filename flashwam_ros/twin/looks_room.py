@@ -17,7 +17,7 @@ EXTERNAL_CAMERA = {'pos': (1.32, 0.78, 1.42), 'look_at': (0.20, 0.0, 0.90), 'fov
 
 MATERIALS = f"""
 <material name="{TABLE_MATERIAL}" texture="butcher_block" texrepeat="1 1" texuniform="false"
-  specular="0.18" shininess="0.35" reflectance="0.05"/>
+  specular="0.18" shininess="0.35"/>
 <material name="bench_edge" rgba="0.66 0.53 0.38 1" specular="0.1" shininess="0.2"/>
 <material name="bench_steel" rgba="0.30 0.32 0.35 1" specular="0.5" shininess="0.5"/>
 <material name="floor" texture="floor" texrepeat="5 5" texuniform="false" specular="0.1"
@@ -32,7 +32,7 @@ MATERIALS = f"""
 """
 
 _LIGHTS = f"""
-<light name="{KEY_LIGHT}" type="directional" pos="0.9 -0.8 3" dir="-0.36 0.30 -1"
+<light name="{KEY_LIGHT}" type="directional" pos="1.25 -0.80 3" dir="-0.36 0.30 -1"
   diffuse="0.53 0.52 0.50" specular="0.35 0.35 0.34" ambient="0 0 0" castshadow="true"/>
 <light name="fill_light" type="directional" pos="0 2 2" dir="0.80 -0.45 -0.50"
   diffuse="0.24 0.25 0.27" specular="0.05 0.05 0.05" ambient="0 0 0" castshadow="false"/>
