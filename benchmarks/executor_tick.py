@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time of one executor tick (sampling, safety, limiter, gravity) against a plain per-joint loop.
 
-Run: ``python benchmarks/executor_tick.py [ticks]``. The loop does the same work the obvious way:
-interpolate each channel, clip its velocity and acceleration, and sum the gravity torque link by link.
+Run: ``python benchmarks/executor_tick.py [ticks]``. The loop does the same work plainly:
+interpolate each channel, clip velocity and acceleration, sum the gravity torque link by link.
 """
 
 from __future__ import annotations

@@ -79,13 +79,13 @@ class RetreatPath:
         # A cubic from rest to rest peaks at 1.5 times its mean velocity.
         self._times = [
             max(1.5 * float(np.abs(b - a).max()) / velocity, 1e-3)
-            for a, b in zip(poses[:-1], poses[1:])
+            for a, b in zip(poses[:-1], poses[1:], strict=True)
         ]
         self.duration_s = sum(self._times)
 
     def sample(self, time_s: float) -> tuple[np.ndarray, np.ndarray]:
         """Position (14,) and velocity (14,) at a time after the start (s)."""
-        for a, b, span in zip(self._poses[:-1], self._poses[1:], self._times):
+        for a, b, span in zip(self._poses[:-1], self._poses[1:], self._times, strict=True):
             if time_s < span:
                 u = max(time_s, 0.0) / span
                 way = b - a

@@ -278,7 +278,7 @@ def _differences(where: str, a: Any, b: Any) -> list[str]:
             return [f'{where}: {len(a)} entries here, {len(b)} there']
         return [
             line
-            for i, pair in enumerate(zip(a, b))
+            for i, pair in enumerate(zip(a, b, strict=True))
             for line in _differences(f'{where}[{i}]{_label(pair[0])}', *pair)
         ]
     return [] if a == b else [f'{where}: {a!r} here, {b!r} there']

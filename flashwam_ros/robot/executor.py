@@ -3,7 +3,7 @@
 """The pure core of the driver: one tick turns chunks and measurements into a command.
 
 Nothing here knows of threads, ROS or the wire. All calls come from one thread; requests take
-effect at the next tick. Whatever comes in, the command keeps the contract's limits (``limits.py``).
+effect at the next tick. Whatever comes in, the command keeps the limits (``limits.py``).
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ class Executor:
         why = self._safety.standing(inp)
         unseen = ~np.isfinite(self._measured)
         if not why and unseen.any():
-            names = [n for n, u in zip(self._contract.channel_names, unseen) if u]
+            names = [n for n, u in zip(self._contract.channel_names, unseen, strict=True) if u]
             why = f'never measured: {", ".join(names)}'
         if not why and not self._fresh:
             why = 'the joint state is stale'

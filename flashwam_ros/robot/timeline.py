@@ -166,7 +166,7 @@ class ChunkTimeline:
             lost = f'chunk_abandoned: chunk {run.chunk.index} after {run.filled} rows ({why})'
         self._runs.clear()
         if self._last >= 0:
-            self._closed = why or 'reset'
+            self._closed = self._closed or why or 'reset'
         self._path = _Path(now_ns, np.array(hold, dtype=np.float64), self._row_ns)
         return lost
 
@@ -204,7 +204,7 @@ class ChunkTimeline:
             self._path.append(run.start_ns, self._path.last)
         rows = np.clip(run.rows, self._contract.lower, self._contract.upper)
         run.outside = bool((np.abs(rows - run.rows) > _OUTSIDE).any())
-        for stamp, row in zip(run.stamps, rows):
+        for stamp, row in zip(run.stamps, rows, strict=True):
             self._path.append(stamp, row)
         self._runs.append(run)
         self._end_ns = run.end_ns

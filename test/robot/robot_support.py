@@ -48,7 +48,9 @@ def smooth_rows(base, count, rng=None, size=0.2):
     rng = np.random.default_rng(0) if rng is None else rng
     t = np.arange(1, count + 1) * contract().row_duration_s
     rate = rng.uniform(0.5, 3.0, (1, len(base)))
-    return base + size * rng.uniform(-1, 1, (1, len(base))) * (1 - np.cos(rate * t[:, None]))
+    # Open grippers can only close.
+    side = np.where(np.arange(len(base)) < 14, rng.uniform(-1, 1, (1, len(base))), -1.0)
+    return base + size * side * (1 - np.cos(rate * t[:, None]))
 
 
 class Rig:
