@@ -66,8 +66,7 @@ class Process:
         shutdown_delay_s: seconds between the end of this process and the stop of the whole graph.
         on_crash: command (`python3` first) that runs after an abnormal end, None for none.
         outlive_others: has SIGINT blocked and is stopped after everything else.
-        stop_timeout_s: seconds from SIGINT (SIGTERM for one that outlives others) until the next
-            harder signal.
+        stop_timeout_s: seconds from SIGINT until SIGTERM.
         kill_timeout_s: seconds from SIGTERM until SIGKILL.
     """
 

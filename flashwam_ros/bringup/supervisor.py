@@ -20,12 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from flashwam_ros.bringup.graph import (
-    KILL_TIMEOUT_S,
-    RELEASE_TIMEOUT_S,
-    Graph,
-    Process,
-)
+from flashwam_ros.bringup.graph import RELEASE_TIMEOUT_S, Graph, Process
 
 #: Receives (process name, one line of its output).
 Sink = Callable[[str, str], None]
@@ -191,7 +186,9 @@ class Supervisor:
         for child in self._children.values():
             if child.running and not child.process.outlive_others:
                 child.send(signal.SIGINT)
-                child.signals = _escalation(child.process, now, signal.SIGTERM)
+                terminate_at = now + child.process.stop_timeout_s
+                kill_at = terminate_at + child.process.kill_timeout_s
+                child.signals = [(terminate_at, signal.SIGTERM), (kill_at, signal.SIGKILL)]
 
     def _stop_outliving(self, now: float) -> None:
         """Ends the processes that outlive the others, once the others and a release are gone."""
@@ -200,7 +197,7 @@ class Supervisor:
         for child in self._children.values():
             if child.running and not child.signals:
                 child.send(signal.SIGTERM)
-                child.signals = _escalation(child.process, now, signal.SIGKILL)[:1]
+                child.signals = [(now + child.process.kill_timeout_s, signal.SIGKILL)]
 
     def _release(self, process: Process) -> None:
         release = Process(
@@ -241,11 +238,3 @@ class Supervisor:
 
     def _say(self, text: str) -> None:
         self._sink(_OWN_NAME, text)
-
-
-def _escalation(process: Process, now: float, first: int) -> list[tuple[float, int]]:
-    """The harder signals that follow when a process does not end."""
-    later = now + process.stop_timeout_s
-    if first == signal.SIGKILL:
-        return [(later, signal.SIGKILL)]
-    return [(later, first), (later + (process.kill_timeout_s or KILL_TIMEOUT_S), signal.SIGKILL)]
