@@ -25,7 +25,8 @@ from flashwam_ros.bringup.graph import RELEASE_TIMEOUT_S, Graph, Process
 #: Receives (process name, one line of its output).
 Sink = Callable[[str, str], None]
 _OWN_NAME = 'supervisor'
-_REMINDER_S = 5.0
+_LONGEST_WAIT_S = 5.0
+_LAST_OUTPUT_S = 1.0
 
 
 def write_prefixed(name: str, line: str) -> None:
@@ -72,6 +73,7 @@ class Supervisor:
         self._events: queue.SimpleQueue[tuple[str, str, int]] = queue.SimpleQueue()
         self._children: dict[str, _Child] = {}
         self._releases: list[_Child] = []
+        self._readers: list[threading.Thread] = []
         self._stop_at: float | None = None
         self._stopping = False
         self._failed = False
@@ -117,8 +119,10 @@ class Supervisor:
             for child in self._all():
                 if child.running:  # only after an error in this loop
                     child.send(signal.SIGKILL)
+            for reader in self._readers:
+                reader.join(_LAST_OUTPUT_S)
+            self._say(f'all processes have ended ({self.reason or "no reason given"})')
             self._finished.set()
-        self._say(f'all processes have ended ({self.reason or "no reason given"})')
         return int(self._failed)
 
     # --- The loop ---
@@ -135,7 +139,7 @@ class Supervisor:
         """Seconds until something is due."""
         due = [at for child in self._all() if child.running for at, _ in child.signals]
         due += [self._stop_at] if self._stop_at is not None else []
-        return min([_REMINDER_S, *(at - time.monotonic() for at in due)])
+        return min([_LONGEST_WAIT_S, *(at - time.monotonic() for at in due)])
 
     def _handle_time(self) -> None:
         now = time.monotonic()
@@ -223,8 +227,13 @@ class Supervisor:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        for target in (self._read, self._await_end):
-            threading.Thread(target=target, args=(process.name, popen), daemon=True).start()
+        threads = [
+            threading.Thread(target=target, args=(process.name, popen), daemon=True)
+            for target in (self._read, self._await_end)
+        ]
+        for thread in threads:
+            thread.start()
+        self._readers.append(threads[0])
         self._say(f'{process.name} started, process {popen.pid}')
         return _Child(process, popen)
 
