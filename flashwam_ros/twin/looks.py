@@ -10,11 +10,10 @@ from __future__ import annotations
 import functools
 
 from flashwam_ros.twin import looks_objects, looks_robot, looks_room, textures
-from flashwam_ros.twin.looks_room import EXTERNAL_CAMERA
 from flashwam_ros.twin.variation import restore, vary
 
-__all__ = ['EXTERNAL_CAMERA', 'assets', 'object_visual_geoms', 'restore', 'robot_visual_geoms',
-           'room_xml', 'vary', 'visual_options']
+__all__ = ['assets', 'object_visual_geoms', 'restore', 'robot_visual_geoms', 'room_xml', 'vary',
+           'visual_options']
 
 _TEXTURES = {
     'butcher_block': textures.butcher_block,

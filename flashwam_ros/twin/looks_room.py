@@ -12,8 +12,6 @@ BLOB_MATERIAL = 'soft_blob'
 KEY_LIGHT = 'key_light'
 TABLE_HALF_WIDTH = 0.55
 TABLE_THICKNESS = 0.04
-#: A view that shows robot, table and objects: world position, look-at point, vertical field.
-EXTERNAL_CAMERA = {'pos': (1.32, 0.78, 1.42), 'look_at': (0.20, 0.0, 0.90), 'fovy': 42.0}
 
 MATERIALS = f"""
 <material name="{TABLE_MATERIAL}" texture="butcher_block" texrepeat="1 1" texuniform="false"
