@@ -31,6 +31,10 @@ LOOKAHEAD = {'sync': 1, 'async': 2}
 """Chunks that may be predicted beyond the last grounded one, per execution mode."""
 
 
+DUE_JITTER_NS = 1_000_000
+"""How far the due times in the two accounts of one chunk may lie apart."""
+
+
 @dataclass(frozen=True)
 class Observe:
     """Job: hand this key frame to the policy."""
@@ -151,14 +155,21 @@ class PredictExecuteLoop:
             execution = self._start(applied)
         if not applied.complete or execution.done is not None:
             return
-        due_ns = tuple(applied.key_frame_due_ns) or execution.due_ns
-        if due_ns != execution.due_ns and execution.observed:
+        self._check_due_times(applied, execution)
+        execution.done = applied
+
+    @staticmethod
+    def _check_due_times(applied: AppliedChunk, execution: _Execution) -> None:
+        """Both accounts must mean the same frames; converted stamps may differ by microseconds."""
+        before, after = execution.due_ns, tuple(applied.key_frame_due_ns) or execution.due_ns
+        same = len(before) == len(after) and all(
+            abs(a - b) <= DUE_JITTER_NS for a, b in zip(before, after, strict=True)
+        )
+        if not same:
             raise HistoryError(
                 f'chunk {applied.index}: the due times of its key frames changed while it was '
                 'executing, so the frames already observed do not belong to it'
             )
-        execution.due_ns = due_ns
-        execution.done = applied
 
     def _start(self, applied: AppliedChunk) -> _Execution:
         if applied.index != self._started or applied.index >= self.predicted:

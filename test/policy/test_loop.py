@@ -220,6 +220,20 @@ def test_a_lost_account_is_an_error():
         world.loop.applied(AppliedChunk(**values))
 
 
+@pytest.mark.parametrize(('shift_ns', 'accepted'), [(100_000, True), (30 * MS, False)])
+def test_due_times_may_not_move_during_a_chunk(shift_ns, accepted):
+    world = World('sync')
+    world.run(0.3)
+    account = world.account(world.running, True)
+    due = tuple(stamp + shift_ns for stamp in account.key_frame_due_ns)
+    moved = AppliedChunk(**{**account.__dict__, 'key_frame_due_ns': due})
+    if accepted:
+        world.loop.applied(moved)
+    else:
+        with pytest.raises(HistoryError, match='due times of its key frames changed'):
+            world.loop.applied(moved)
+
+
 def test_accounts_of_another_session_are_ignored():
     world = World('sync')
     world.run(0.3)
