@@ -1,9 +1,13 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Attention back-ends: scaled dot product with an explicit dense mask, flex attention on a GPU.
+"""Attention back-ends: dense mask, runs of unmasked tiles on a CPU, flex attention on a GPU.
 
 Streaming inference needs no mask (causality is what the cache holds). Training does, always: the
 packed sequence contains the clean targets, so a dropped mask would let the network read them.
+
+In chunk-major order everything that a run of query tokens may see is its own noisy run and one
+contiguous range of clean tokens. On a CPU these ranges are attended to without any mask, which
+halves the work; the result is that of the dense mask.
 """
 
 import dataclasses
@@ -18,21 +22,38 @@ except ImportError:
     create_block_mask = flex_attention = None
 
 
+# PyTorch's own CPU kernels below F.scaled_dot_product_attention; None where a release lacks them.
+_FLASH = getattr(torch.ops.aten, '_scaled_dot_product_flash_attention_for_cpu', None)
+_FLASH_BACKWARD = getattr(torch.ops.aten, '_scaled_dot_product_flash_attention_for_cpu_backward',
+                          None)
+
+
 class MissingMaskError(ValueError):
     """A packed (training) attention was asked for without its mask."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Queries [start, stop) see clean tokens [low, high) and, if `noisy`, themselves."""
+
+    start: int
+    stop: int
+    low: int
+    high: int
+    noisy: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class PackedMask:
     """Who sees whom in a packed sequence whose first `noisy` tokens are the noisy ones.
 
-    `dense` is (S, S) bool, True = may see. Clean tokens never see noisy ones, so the lower left
-    block is empty and clean queries run against clean keys only. `block` is the flex equivalent
-    (GPU only), else None.
+    `dense` is (S, S) bool, True = may see; `runs` says the same as ranges, in sequence order.
+    `block` is the flex equivalent (GPU only), else None.
     """
 
     noisy: int
     dense: torch.Tensor
+    runs: tuple[Run, ...]
     block: object | None = None
 
 
@@ -56,12 +77,58 @@ def packed_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor,
                          f'k {k.shape[2]}')
     if mask.block is not None and q.shape[2] == total:
         return _compiled_flex()(q, k, v, block_mask=mask.block)
-    head = F.scaled_dot_product_attention(q[:, :, :noisy], k, v, attn_mask=mask.dense[:noisy])
-    if q.shape[2] == noisy:
-        return head
-    tail = F.scaled_dot_product_attention(q[:, :, noisy:], k[:, :, noisy:], v[:, :, noisy:],
-                                          attn_mask=mask.dense[noisy:, noisy:])
-    return torch.cat([head, tail], dim=2)
+    if q.device.type == 'cpu' and _FLASH is not None:
+        runs = tuple(run for run in mask.runs if run.start < q.shape[2])
+        return attention_by_runs(q, k, v, runs)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask.dense[:q.shape[2]])
+
+
+@torch.compiler.disable
+def attention_by_runs(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor,
+                      runs: tuple[Run, ...]) -> torch.Tensor:
+    """Attention of (B, H, S, d) by unmasked tiles, in fp32 or fp64 (faster than bf16 here)."""
+    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    return _ByRuns.apply(q.to(dtype), k.to(dtype), v.to(dtype), runs)
+
+
+def _keys(x: torch.Tensor, run: Run) -> torch.Tensor:
+    clean = x[:, :, run.low:run.high]
+    if not run.noisy:
+        return clean
+    return torch.cat([x[:, :, run.start:run.stop], clean], dim=2)
+
+
+class _ByRuns(torch.autograd.Function):
+    """Backward adds into whole gradient tensors; autograd's slices would each allocate one."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, runs):
+        out = torch.empty_like(q)
+        sums = []
+        for run in runs:
+            tile, log_sum = _FLASH(q[:, :, run.start:run.stop], _keys(k, run), _keys(v, run))
+            out[:, :, run.start:run.stop] = tile
+            sums.append(log_sum)
+        ctx.save_for_backward(q, k, v, out, *sums)
+        ctx.runs = runs
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        q, k, v, out, *sums = ctx.saved_tensors
+        grads = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for run, log_sum in zip(ctx.runs, sums, strict=True):
+            own = slice(run.start, run.stop)
+            dq, dk, dv = _FLASH_BACKWARD(
+                grad[:, :, own], q[:, :, own], _keys(k, run), _keys(v, run), out[:, :, own],
+                log_sum, 0.0, False)
+            grads[0][:, :, own] = dq
+            width = run.stop - run.start if run.noisy else 0
+            for total, part in zip(grads[1:], (dk, dv), strict=True):
+                total[:, :, run.low:run.high] += part[:, :, width:]
+                if run.noisy:
+                    total[:, :, own] += part[:, :, :width]
+        return (*grads, None)
 
 
 def with_block_mask(mask: PackedMask, device: torch.device) -> PackedMask:

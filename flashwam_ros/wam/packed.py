@@ -3,9 +3,10 @@
 """The packed training forward: noisy and clean copies of an episode window in one sequence.
 
 LingBot-VA packs [noisy video | clean video | noisy action | clean action] and flattens the batch
-into the sequence. Here every sample is its own row (same result, no cross-sample mask), and the
-two noisy groups come first: attention does not depend on the order, and this one lets the last
-block skip the clean tokens and clean queries skip the noisy keys.
+into the sequence. Here every sample is its own row (same result, no cross-sample mask) and the
+order is chunk-major, [noisy V0 A0 V1 A1 ... | clean V0 A0 V1 A1 ...]: attention does not depend on
+the order, and in this one all that a token may see is contiguous. The last block skips the clean
+tokens, whose outputs nobody reads.
 
 A window may start anywhere in an episode, on a chunk boundary: only differences of frame numbers
 matter (RoPE is relative), so positions start at 0. A window that starts at the true beginning of
@@ -21,7 +22,7 @@ import functools
 import numpy as np
 import torch
 
-from .attention import PackedMask, packed_attention, with_block_mask
+from .attention import PackedMask, Run, packed_attention, with_block_mask
 from .flow import TRAINING_STEPS, add_noise, loss_weights, training_sigmas, velocity
 from .rope import action_positions, rope_table, video_positions
 from .transformer import Segment, WanTransformer3DModel
@@ -85,9 +86,16 @@ def unpack_actions(actions: torch.Tensor) -> torch.Tensor:
     return actions.flatten(2).transpose(1, 2)
 
 
-def group_ids(frames: int, tokens: int, chunk_size: int, action: bool) -> np.ndarray:
-    """Id of each token of a modality: 2c for video, 2c+1 for action, c = frame // chunk_size."""
-    return np.repeat(2 * (np.arange(frames) // chunk_size) + int(action), tokens)
+def chunk_lengths(frames: int, chunk_size: int) -> list[int]:
+    """Frames of each chunk; the last one may be short."""
+    return [min(chunk_size, frames - start) for start in range(0, frames, chunk_size)]
+
+
+def _group_sizes(frames: int, video_tokens: int, actions_per_frame: int,
+                 chunk_size: int) -> list[int]:
+    """Tokens of each group V0 A0 V1 A1 ...; the group's index is its id."""
+    return [length * tokens for length in chunk_lengths(frames, chunk_size)
+            for tokens in (video_tokens, actions_per_frame)]
 
 
 def dense_mask(noisy_ids: np.ndarray, clean_ids: np.ndarray, window: int) -> np.ndarray:
@@ -107,20 +115,49 @@ def dense_mask(noisy_ids: np.ndarray, clean_ids: np.ndarray, window: int) -> np.
 @functools.lru_cache(maxsize=64)
 def packed_mask(frames: int, video_tokens: int, actions_per_frame: int, chunk_size: int,
                 window: int, device: torch.device) -> PackedMask:
-    """Mask of [noisy video | noisy action | clean video | clean action]."""
-    ids = np.concatenate([group_ids(frames, video_tokens, chunk_size, False),
-                          group_ids(frames, actions_per_frame, chunk_size, True)])
+    """Mask of the packed order."""
+    sizes = _group_sizes(frames, video_tokens, actions_per_frame, chunk_size)
+    ids = np.repeat(np.arange(len(sizes)), sizes)
     dense = torch.from_numpy(dense_mask(ids, ids, window)).to(device)
-    return with_block_mask(PackedMask(noisy=len(ids), dense=dense), device)
+    ends = np.cumsum([0, *sizes]).tolist()
+    runs, noisy = [], ends[-1]
+    for group in range(len(sizes)):
+        low = noisy + ends[max(group - window, 0)]
+        runs.append(Run(ends[group], ends[group + 1], low, noisy + ends[group], True))
+    for group in range(len(sizes)):
+        low = noisy + ends[max(group - window, 0)]
+        runs.append(Run(noisy + ends[group], noisy + ends[group + 1], low,
+                        noisy + ends[group + 1], False))
+    return with_block_mask(PackedMask(noisy, dense, tuple(runs)), device)
 
 
 @functools.lru_cache(maxsize=64)
-def packed_rope(frames: int, rows: int, columns: int, actions_per_frame: int, head_dim: int,
-                theta: float, device: torch.device, offset: int = 0) -> torch.Tensor:
+def packed_rope(frames: int, rows: int, columns: int, actions_per_frame: int, chunk_size: int,
+                head_dim: int, theta: float, device: torch.device,
+                offset: int = 0) -> torch.Tensor:
     """RoPE table of the packed order; clean copies have the positions of the noisy ones."""
-    half = np.concatenate([video_positions(frames, rows, columns, offset),
-                           action_positions(frames, actions_per_frame, offset)])
-    return rope_table(np.concatenate([half, half]), head_dim, theta, device)
+    parts, start = [], offset
+    for length in chunk_lengths(frames, chunk_size):
+        parts += [video_positions(length, rows, columns, start),
+                  action_positions(length, actions_per_frame, start)]
+        start += length
+    return rope_table(np.concatenate([*parts, *parts]), head_dim, theta, device)
+
+
+def packed_segments(inputs: PackedInputs, chunk_size: int) -> list[Segment]:
+    """Cut the inputs into segments in the packed order (the first half is noisy)."""
+    lengths = chunk_lengths(inputs.noisy_video.shape[2], chunk_size)
+    segments = []
+    for video, video_t, action, action_t in (
+            (inputs.noisy_video, inputs.noisy_video_t, inputs.noisy_action,
+             inputs.noisy_action_t),
+            (inputs.clean_video, inputs.clean_video_t, inputs.clean_action,
+             inputs.clean_action_t)):
+        cut = (video.split(lengths, dim=2), video_t.split(lengths, dim=1),
+               action.split(lengths, dim=2), action_t.split(lengths, dim=1))
+        for v, v_t, a, a_t in zip(*cut, strict=True):
+            segments += [Segment('video', v, v_t), Segment('action', a, a_t)]
+    return segments
 
 
 def packed_forward(model: WanTransformer3DModel, inputs: PackedInputs, text_rows: torch.Tensor,
@@ -135,15 +172,12 @@ def packed_forward(model: WanTransformer3DModel, inputs: PackedInputs, text_rows
     config, device = model.config, inputs.noisy_video.device
     rows, columns = height // config.patch_size[1], width // config.patch_size[2]
     mask = packed_mask(frames, rows * columns, per_frame, chunk_size, window, device)
-    rope = packed_rope(frames, rows, columns, per_frame, config.attention_head_dim,
+    rope = packed_rope(frames, rows, columns, per_frame, chunk_size, config.attention_head_dim,
                        config.rope_theta, device, frame_offset)
-    segments = [Segment('video', inputs.noisy_video, inputs.noisy_video_t),
-                Segment('action', inputs.noisy_action, inputs.noisy_action_t),
-                Segment('video', inputs.clean_video, inputs.clean_video_t),
-                Segment('action', inputs.clean_action, inputs.clean_action_t)]
-    video, action = model(segments, rope, lambda _i, q, k, v: packed_attention(q, k, v, mask),
-                          model.text_kv(text_rows), outputs=2)
-    return video, action
+    segments = packed_segments(inputs, chunk_size)
+    out = model(segments, rope, lambda _i, q, k, v: packed_attention(q, k, v, mask),
+                model.text_kv(text_rows), outputs=len(segments) // 2)
+    return torch.cat(out[0::2], dim=2), torch.cat(out[1::2], dim=2)
 
 
 def _draw_ids(batch: int, frames: int, per_chunk: int, generator: torch.Generator | None,

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,15 +13,14 @@ from flashwam_ros.wam.packed import (
     PackedInputs,
     dense_mask,
     flow_matching_loss,
-    group_ids,
     pack_actions,
     packed_forward,
     packed_mask,
     packed_rope,
+    packed_segments,
     training_sample,
     unpack_actions,
 )
-from flashwam_ros.wam.transformer import Segment
 
 K, CHUNKS, PER_FRAME = 2, 3, 3
 FRAMES = K * CHUNKS
@@ -43,13 +43,12 @@ def _inputs(rng, batch=1):
 def _all_outputs(model, inputs, text):
     """(noisy video, noisy action, clean video, clean action) outputs of the packed forward."""
     mask = packed_mask(FRAMES, 4, PER_FRAME, K, 72, torch.device('cpu'))
-    rope = packed_rope(FRAMES, 2, 2, PER_FRAME, 18, 1e4, torch.device('cpu'))
-    segments = [Segment('video', inputs.noisy_video, inputs.noisy_video_t),
-                Segment('action', inputs.noisy_action, inputs.noisy_action_t),
-                Segment('video', inputs.clean_video, inputs.clean_video_t),
-                Segment('action', inputs.clean_action, inputs.clean_action_t)]
-    return model(segments, rope, lambda _i, q, k, v: packed_attention(q, k, v, mask),
-                 model.text_kv(text), outputs=4)
+    rope = packed_rope(FRAMES, 2, 2, PER_FRAME, K, 18, 1e4, torch.device('cpu'))
+    out = model(packed_segments(inputs, K), rope,
+                lambda _i, q, k, v: packed_attention(q, k, v, mask), model.text_kv(text),
+                outputs=4 * CHUNKS)
+    noisy, clean = out[:2 * CHUNKS], out[2 * CHUNKS:]
+    return [torch.cat(half[i::2], 2) for half in (noisy, clean) for i in (0, 1)]
 
 
 def _changed(model, inputs, name, chunk, text):
@@ -79,23 +78,46 @@ def test_visibility_by_perturbation(tiny, rng):
 
 
 def test_window_limits_visibility():
-    ids = group_ids(8, 1, 2, False)
+    ids = np.repeat([0, 2, 4, 6], 2)
     mask = dense_mask(ids, ids, 2)
     clean = mask[8:, 8:]
     assert clean[6, 4] and not clean[6, 3] and not clean[4, 6]
     assert mask[:8, :8].sum() == 8 * 2 and not mask[8:, :8].any()
 
 
-def test_last_block_and_split_attention_are_exact(tiny, rng):
+def _grouped_ids(frames, chunk_size):
+    """Ids by the rule id = 2c or 2c+1, c = frame // chunk_size, sorted chunk-major."""
+    video = [2 * (f // chunk_size) for f in range(frames) for _ in range(4)]
+    action = [2 * (f // chunk_size) + 1 for f in range(frames) for _ in range(PER_FRAME)]
+    return np.array(sorted(video + action))
+
+
+@pytest.mark.parametrize(('frames', 'chunk_size', 'window'),
+                         [(6, 2, 72), (7, 2, 72), (6, 1, 2), (7, 3, 3), (4, 4, 1)])
+def test_runs_equal_the_dense_mask_with_gradients(rng, frames, chunk_size, window):
+    mask = packed_mask(frames, 4, PER_FRAME, chunk_size, window, torch.device('cpu'))
+    ids = _grouped_ids(frames, chunk_size)
+    np.testing.assert_array_equal(mask.dense.numpy(), dense_mask(ids, ids, window))
+    for queries in (len(mask.dense), mask.noisy):
+        q, k, v = torch.randn(3, 2, 2, len(mask.dense), 18, generator=rng, requires_grad=True)
+        q = q[:, :, :queries]
+        dense = torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask.dense[:queries])
+        runs = packed_attention(q, k, v, mask)
+        torch.testing.assert_close(runs, dense, atol=1e-5, rtol=1e-4)
+        weight = torch.randn(dense.shape, generator=rng)
+        want = torch.autograd.grad((dense * weight).sum(), (q, k, v))
+        got = torch.autograd.grad((runs * weight).sum(), (q, k, v))
+        for a, b in zip(got, want, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_last_block_is_exact(tiny, rng):
     inputs, text = _inputs(rng, batch=2), torch.randn(2, 5, 8, generator=rng)
     video, action = packed_forward(tiny, inputs, text, K, 72)
     want = _all_outputs(tiny, inputs, text)
     torch.testing.assert_close(video, want[0], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(action, want[1], atol=1e-5, rtol=1e-4)
-    mask = packed_mask(FRAMES, 4, PER_FRAME, K, 72, torch.device('cpu'))
-    q, k, v = torch.randn(3, 1, 2, len(mask.dense), 18, generator=rng)
-    dense = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask.dense)
-    torch.testing.assert_close(packed_attention(q, k, v, mask), dense, atol=1e-5, rtol=1e-4)
 
 
 def test_rows_are_independent_and_offset_does_not_matter(tiny, rng):
