@@ -8,10 +8,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
 import logging
-import os
 import signal
 import threading
 import time
@@ -32,6 +30,7 @@ from flashwam_ros.twin.snapshot import SharedSnapshot
 from flashwam_ros.twin.world_json import world_to_dict
 from flashwam_ros.wire.endpoints import SIDES
 from flashwam_ros.wire.participant import DomainError
+from flashwam_ros.wire.realtime import claim_realtime
 from flashwam_ros.wire.robot_server import BodyState, RobotServerBus
 from flashwam_ros.wire.teleimager import CONFIG_PORT
 
@@ -43,7 +42,6 @@ _REQUEST_STEPS = 5
 _STATE_STEPS = 50
 _MAX_LAG_S = 0.05
 _WINDOW_S = 2.0
-_PRIORITY = -10
 
 
 @dataclass(frozen=True)
@@ -138,9 +136,7 @@ class TwinServer:
             )  # fmt: skip
         if self._options.viewer:
             self._window = viewer.start(self._shared.fd)
-        # After the helpers, which must not inherit it. Users without the right go without.
-        with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
+        log.info('physics run at %s', claim_realtime())
         gc.collect()
         gc.freeze()
         self._pace.restart()
