@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train the nano codec: see where things are first, look good second.
 
-Loss: squared error weighted towards edges and towards what differs from the mean picture, plus a probe
-that regresses object and tool positions from the latents (small objects hardly count in a pixel loss).
-Noise of 5 % of the latents' spread is added before decoding and probing.
+Loss: squared error weighted towards edges and towards what differs from the mean picture, plus a
+probe that regresses object and tool positions from the latents (small objects hardly count in a
+pixel loss). Noise of 5 % of the latents' spread is added before decoding and probing.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class CodecRecipe:
 
 
 def pixel_weights(images: torch.Tensor, mean: torch.Tensor, recipe: CodecRecipe) -> torch.Tensor:
-    """Weights (B, 4, 1, H, W), mean 1, of images (B, 4, 3, H, W) given the mean picture (3, H, W)."""
+    """Weights (B, 4, 1, H, W) of mean 1 for images (B, 4, 3, H, W); ``mean`` is (3, H, W)."""
     different = (images - mean).abs().amax(dim=2, keepdim=True)
     foreground = ((different - 0.15) / 0.3).clamp(0, 1)
     dx = F.pad((images[..., 1:] - images[..., :-1]).abs(), (0, 1))

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Windows of pre-encoded demonstrations, wholly in memory.
 
-A window is ``length`` consecutive latent frames with the rows that led to each: slot ``f`` holds the rows
-between latent frame ``f - 1`` and ``f``.  Slot 0 of an episode is a dummy (LingBot-VA data layout).
-Every batch follows from (seed, step, rank) alone, so a resumed run draws what an uninterrupted one does.
+A window is ``length`` consecutive latent frames with the rows that led to each: slot ``f`` holds
+the rows between latent frame ``f - 1`` and ``f``.  Slot 0 of an episode is a dummy (LingBot-VA
+data layout). Every batch follows from (seed, step, rank) alone, so a resumed run draws what an
+uninterrupted one does.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flashwam_ros.training.episode_file import EpisodeData, read_episode
+from flashwam_ros.training.episode_file import EpisodeData
 
 
 @dataclass(frozen=True)
@@ -114,15 +115,13 @@ def load_folder(folder: Path, codec_hash: str | None = None,
     return episodes
 
 
-def action_quantiles(folder: Path, gripper_columns: tuple[int, ...] = (14, 15),
-                     margin: float = 0.02) -> tuple[np.ndarray, np.ndarray]:
-    """Per channel lower and upper normaliser bounds from the applied rows of all demonstrations.
+def row_quantiles(rows: np.ndarray, gripper_columns: tuple[int, ...] = (14, 15),
+                  margin: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
+    """Per channel normaliser bounds from rows (N, C).
 
-    1 % and 99 % quantiles for the arms; minimum and maximum for the grippers, whose extremes are the
-    command that closes.  A channel that hardly moves gets at least ``margin`` rad of range.
+    1 % and 99 % quantiles for the arms; minimum and maximum for the grippers, whose extremes are
+    the command that closes.  A channel that hardly moves gets at least ``margin`` rad of range.
     """
-    rows = np.concatenate([read_episode(path, images=False).applied
-                           for path in sorted(folder.glob('*/episode_*.npz'))])
     low, high = np.quantile(rows, [0.01, 0.99], axis=0)
     columns = list(gripper_columns)
     low[columns], high[columns] = rows[:, columns].min(axis=0), rows[:, columns].max(axis=0)

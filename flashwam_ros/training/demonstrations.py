@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Demonstrations of the scripted expert, one file per success, made by several processes.
 
-Restarting continues where it stopped: a seed with a file, or with a note that it failed, is not run again.
+Restarting continues where it stopped: a seed with a file, or with a note that it failed, is not
+run again.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def _worker(folder: Path, tasks: multiprocessing.Queue, results: multiprocessing
                             time.process_time() - begin))
 
 
-def pending(folder: Path, tasks: list[str], episodes: int, start: int = 0) -> list[tuple[str, int]]:
+def pending(folder: Path, tasks: list[str], episodes: int, start: int = 0) -> list[tuple[str,
+int]]:
     """Seeds that have neither a file nor a note of failure, task by task."""
     failed = {(entry['task'], entry['seed']) for entry in _read_log(folder)
               if not entry['success']}
@@ -80,7 +82,7 @@ def pending(folder: Path, tasks: list[str], episodes: int, start: int = 0) -> li
 
 
 def generate(folder: Path, tasks: list[str], episodes: int, workers: int, start: int = 0,
-             report: Callable[[str], None] = reporter('demos')) -> list[Outcome]:
+             report: Callable[[str], None] | None = None) -> list[Outcome]:
     """Run ``episodes`` seeds per task in spawned workers and keep the successes.
 
     Args:
@@ -91,6 +93,7 @@ def generate(folder: Path, tasks: list[str], episodes: int, workers: int, start:
         start: first place in the training seed range.
         report: called with a progress line.
     """
+    report = report or reporter('demos')
     unknown = set(tasks) - set(TASKS)
     if unknown:
         raise ValueError(f'unknown tasks {sorted(unknown)}: choose from {list(TASKS)}')

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One demonstration per file: what the trainer needs of an episode, and nothing to unpickle.
 
-Row ``i`` of ``applied`` is what was commanded ``row_duration`` after row ``i - 1`` (design: time of a
-row).  Key frame 0 is the initial frame; key frame ``j >= 1`` belongs to the end of row ``2 j - 1``.
-Latent frame 0 is the initial frame, latent frame ``f >= 1`` is made of key frames ``4 f - 3 .. 4 f`` and of
-rows ``8 (f - 1) .. 8 f - 1``.
+Row ``i`` of ``applied`` is what was commanded ``row_duration`` after row ``i - 1`` (design: time
+of a row).  Key frame 0 is the initial frame; key frame ``j >= 1`` belongs to the end of row ``2 j
+- 1``. Latent frame 0 is the initial frame, latent frame ``f >= 1`` is made of key frames ``4 f -
+3 .. 4 f`` and of rows ``8 (f - 1) .. 8 f - 1``.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def read_episode(path: Path, images: bool = True) -> EpisodeData:
             contract_hash=about['contract_hash'], recovery=about['recovery'],
             images={name[len('image.'):]: file[name] for name in keys},
             stamps_ns=file['stamps_ns'], due_ns=file['due_ns'], applied=file['applied'],
-            requested=file['requested'], perturbed=file['perturbed'], object_names=tuple(about['object_names']),
-            objects=file['objects'], tcp=file['tcp'])
+            requested=file['requested'], perturbed=file['perturbed'],
+            object_names=tuple(about['object_names']), objects=file['objects'], tcp=file['tcp'])
     episode.check()
     return episode

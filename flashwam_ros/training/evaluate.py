@@ -1,9 +1,9 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Closed-loop success of a checkpoint in the in-process twin, with intervals and a blanked-image control.
+"""Closed-loop success of a checkpoint in the in-process twin, with a blanked-image control.
 
-Every finished episode is one line of ``episodes.jsonl``; running again continues.  Figures that are
-reported use test seeds; looking at a checkpoint while it trains uses selection seeds.
+Every finished episode is one line of ``episodes.jsonl``; running again continues.  Figures that
+are reported use test seeds; looking at a checkpoint while it trains uses selection seeds.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def make_jobs(tasks: list[str], split: str, count: int, blank: str) -> list[Job]
 
 
 def evaluate(setting: Setting, checkpoint: Path, jobs: list[Job], out: Path, workers: int,
-             report: Callable[[str], None] = reporter('evaluate')) -> dict:
+             report: Callable[[str], None] | None = None) -> dict:
     """Run what is not done yet and return (and write) the summary of all ``jobs``.
 
     Args:
@@ -80,6 +80,7 @@ def evaluate(setting: Setting, checkpoint: Path, jobs: list[Job], out: Path, wor
         workers: processes, one torch thread each.
         report: called with progress lines.
     """
+    report = report or reporter('evaluate')
     choose_gl_backend()
     out.mkdir(parents=True, exist_ok=True)
     done = read_results(out, setting)
@@ -89,7 +90,8 @@ def evaluate(setting: Setting, checkpoint: Path, jobs: list[Job], out: Path, wor
     queue, results = context.Queue(), context.Queue()
     for item in [*todo, *([None] * workers)]:
         queue.put(item)
-    processes = [context.Process(target=_worker, args=(setting, checkpoint, queue, results), daemon=True)
+    processes = [context.Process(target=_worker, args=(setting, checkpoint, queue, results),
+    daemon=True)
                  for _ in range(workers)]
     for process in processes:
         process.start()

@@ -60,8 +60,9 @@ class _Recorder:
 def record_episode(robot: InProcessRobot, seed: int) -> tuple[EpisodeData | None, str]:
     """Let the expert do the task once, chunk by chunk.
 
-    A share of the episodes is disturbed (``Expert(recovery=True)``); a share holds up to 0.15 s between
-    chunks, as the ``sync`` loop does.  The episode ends with the chunk in which the task succeeded.
+    A share of the episodes is disturbed (``Expert(recovery=True)``); a share holds up to 0.15 s
+    between chunks, as the ``sync`` loop does.  The episode ends with the chunk in which the task
+    succeeded.
 
     Returns:
         The episode and 'success', or None and the reason.
@@ -99,7 +100,7 @@ def record_episode(robot: InProcessRobot, seed: int) -> tuple[EpisodeData | None
 
 def _run_chunk(robot: InProcessRobot, expert: Expert, recorder: _Recorder, index: int,
                seed: int) -> None:
-    """Execute the expert's next chunk; returns one tick before its end, so that the next one joins."""
+    """Execute the expert's next chunk; returns a tick before its end, so that the next joins."""
     contract = robot.contract
     first = contract.actions_per_frame if index == 0 else 0
     rows = np.asarray(expert.rows(contract.rows_per_chunk - first, robot.world()), np.float64)

@@ -1,6 +1,6 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""One closed-loop episode of a policy in the in-process twin, through the predict-execute loop of the nodes."""
+"""One closed-loop episode in the in-process twin, through the nodes' predict-execute loop."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What every training run needs: learning rate over a budget, atomic state, a CSV log and a plot."""
+"""What every training run needs: learning rate, atomic state, a CSV log and a plot."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def save_state(path: Path, state: Mapping) -> None:
 
 
 def load_state(path: Path) -> dict | None:
-    """Read what ``save_state`` wrote (tensors and plain values only), None when there is nothing."""
+    """Read what ``save_state`` wrote (nothing is unpickled but tensors); None without a file."""
     return torch.load(path, weights_only=True) if path.exists() else None
 
 

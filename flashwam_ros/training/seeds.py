@@ -29,7 +29,7 @@ def seed_range(split: str, task: str) -> range:
 
 
 def seeds(split: str, task: str, count: int, start: int = 0) -> list[int]:
-    """``count`` seeds of a split from its ``start``-th on; ValueError when the range is used up."""
+    """``count`` seeds of a split from its ``start``-th on; ValueError beyond its end."""
     allowed = seed_range(split, task)
     if count < 0 or start < 0 or start + count > len(allowed):
         raise ValueError(f'{split} seeds {start}..{start + count} of {task}: only {len(allowed)}')

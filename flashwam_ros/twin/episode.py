@@ -6,9 +6,10 @@ No ROS, no DDS and no wall clock, but otherwise the same line as the driver's: t
 limiter, gains and gravity feed-forward, and images that go through the wire size (320x240), JPEG
 quality 90, decoding and the resize to policy size.
 
-What differs from the line over DDS: the weight ramp of ENGAGE is passed before the episode starts, with
-the simulation frozen (the arms start in their start pose with weight 1), there is no transport delay, and
-frames are only rendered where the history will ask for one (due time + the episode's camera phase).
+What differs from the line over DDS: the weight ramp of ENGAGE is passed before the episode
+starts, with the simulation frozen (the arms start in their start pose with weight 1), there is no
+transport delay, and frames are only rendered where the history will ask for one (due time + the
+episode's camera phase).
 """
 
 from __future__ import annotations
@@ -67,8 +68,9 @@ class InProcessRobot:
     Args:
         task: task name of the twin.
         contract: the robot contract.
-        images: False leaves out all rendering (frames carry no images); for experts without a data set.
-        vary: changes the model's look in place given (model, generator), as ``looks.vary``; or None.
+        images: False leaves out all rendering (frames carry no images); for experts without a
+        data set. vary: changes the model's look in place given (model, generator), as
+        ``looks.vary``; or None.
     """
 
     def __init__(self, task: str, contract: RobotContract, images: bool = True, vary=None):
