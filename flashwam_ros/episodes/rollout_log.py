@@ -68,8 +68,7 @@ class RolloutLog:
         latencies: latency split (s) of each predicted chunk.
         events: (stamp, text).
         lateness_s: (p50, p99, max) tick lateness as last reported by the driver, s.
-        limited_ticks: ticks in which the limiter intervened, as last reported.
-        tracking_rad: largest |commanded - measured| reported.
+        tracking_rad: largest |commanded - measured| reported at full weight.
         frames: camera key -> [(stamp, JPEG)].
         sim: (stamp, positions of the simulated world) at about 10 Hz, twin only.
         sim_seed: seed of the simulated scene.
@@ -87,7 +86,6 @@ class RolloutLog:
     latencies: list[Mapping[str, float]] = field(default_factory=list)
     events: list[tuple[int, str]] = field(default_factory=list)
     lateness_s: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    limited_ticks: int = 0
     tracking_rad: float = 0.0
     frames: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
     sim: list[tuple[int, np.ndarray]] = field(default_factory=list)
@@ -176,7 +174,7 @@ def summarise(log: RolloutLog, outcome: Outcome) -> dict:
         'executed_s': round(executed_s, 3),
         'boundary_jump_rad': _spread([a.boundary_jump_rad for a in log.starts], 50, 95),
         'tick_lateness_s': dict(zip(('p50', 'p99', 'max'), log.lateness_s, strict=True)),
-        'limited_ticks': log.limited_ticks,
+        'limited_ticks': sum(account.limited_ticks for account in log.accounts),
         'tracking_error_rad': round(log.tracking_rad, 5),
         'real_time_factor': log.real_time_factor,
         'events': events,
@@ -185,6 +183,8 @@ def summarise(log: RolloutLog, outcome: Outcome) -> dict:
             'chunk_latency_s': 'encode + ground + predict since the chunk before',
             'slack_s': 'end of the chunk before - arrival; negative: the robot held',
             'boundary_jump_rad': 'largest |first row - command in force| of an arm joint',
+            'limited_ticks': 'ticks of completed chunks in which the limiter intervened',
+            'tracking_error_rad': 'largest |commanded - measured| of an arm at full weight',
             'tick_lateness_s': 'control tick against its schedule, since the driver was activated',
             'real_time_factor': 'simulated time / wall time of the episode; < 0.98 is invalid',
         },

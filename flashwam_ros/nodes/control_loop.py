@@ -8,7 +8,6 @@ snapshot; what must be published goes into a deque that another thread empties.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 import math
@@ -33,7 +32,8 @@ TICK_NS = 4_000_000
 SIDES = ('left', 'right')
 REMOTE_STOP = frozenset({'L2', 'B'})
 _LATENESS_KEPT = 15_000
-_THREAD_NICE = -15
+_REAL_TIME_PRIORITY = 1
+_NICE = -15
 _WINDING = 1
 
 
@@ -164,9 +164,6 @@ class ControlLoop:
     # -- the control thread -----------------------------------------------------------------------
 
     def _run(self) -> None:
-        # Needs privileges; without them the thread competes on equal terms.
-        with contextlib.suppress(PermissionError, OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _THREAD_NICE)
         try:
             self._ticks()
         except Exception as error:
@@ -270,6 +267,23 @@ class ControlLoop:
         except ChunkRejected as rejected:
             log.error('chunk %d rejected: %s', chunk.index, rejected.reason)
             self.events.append(f'chunk_rejected: chunk {chunk.index}: {rejected.reason}')
+
+
+def claim_priority() -> str:
+    """Run this process, with all threads that it starts, before others; says how.
+
+    All threads, because the control thread waits for whichever of them holds the interpreter's lock.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_REAL_TIME_PRIORITY))
+        return f'real-time priority {_REAL_TIME_PRIORITY}'
+    except PermissionError:
+        pass
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+        return f'nice {_NICE}'
+    except PermissionError:
+        return 'no raised priority: this user may not'
 
 
 def quiet_garbage_collector() -> None:

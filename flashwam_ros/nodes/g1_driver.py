@@ -32,6 +32,7 @@ from flashwam_ros.nodes.clock import ros_offset_ns, to_msg
 from flashwam_ros.nodes.control_loop import (
     ControlLoop,
     Snapshot,
+    claim_priority,
     collect_garbage,
     quiet_garbage_collector,
 )
@@ -61,8 +62,9 @@ CHUNK_LEASE = Duration(seconds=2.0)
 class G1Driver(LifecycleNode):
     """Lifecycle node around one `ControlLoop`."""
 
-    def __init__(self):
+    def __init__(self, priority: str = ''):
         super().__init__('g1_driver')
+        self.get_logger().info(f'scheduling: {priority or "as started"}')
         self._domain, self._interface = declare_wire(self)
         self.contract = RobotContract.load()
         self._description = load_description()
@@ -361,8 +363,9 @@ def _doubles(*parts) -> array:
 def main(argv: list[str] | None = None) -> int:
     """Run the node; SIGINT and SIGTERM give the arms back before it ends."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    how = claim_priority()
     return run_node(
-        G1Driver,
+        lambda: G1Driver(how),
         argv,
         threads=3,
         finish=lambda node, reason: node.give_back(reason),

@@ -42,6 +42,7 @@ class RolloutRecorder:
         self._node = node
         self._contract = contract
         self._log: RolloutLog | None = None
+        self._mode = ''
         self.driver: tuple[DriverStatus | None, int] = (None, 0)
         self.policy: tuple[PolicyStatus | None, int] = (None, 0)
         self.recent_events: deque[str] = deque(maxlen=20)
@@ -64,6 +65,7 @@ class RolloutRecorder:
     def start(self, log: RolloutLog) -> None:
         """Record into this log from now on."""
         log.frames = {camera.key: [] for camera in self._contract.cameras}
+        self._mode = ''
         self._log = log
 
     def stop(self) -> None:
@@ -118,8 +120,11 @@ class RolloutRecorder:
                 msg.tick_lateness_p99,
                 msg.tick_lateness_max,
             )
-            log.limited_ticks = msg.limited_ticks
-            log.tracking_rad = max(log.tracking_rad, msg.tracking_error)
+            if msg.weight == 1.0:
+                log.tracking_rad = max(log.tracking_rad, msg.tracking_error)
+            if msg.mode != self._mode:
+                log.events.append((stamp, f'mode: {msg.mode}'))
+                self._mode = msg.mode
 
     def _on_policy(self, msg: PolicyStatus) -> None:
         self.policy = (msg, self.now_ns())

@@ -122,6 +122,26 @@ class KeyFrameBuffer:
             due_ns=int(due_ns),
         )
 
+    def pick_first(self, start_ns: int, now_ns: int) -> KeyFrame | None:
+        """Return the newest complete set of a scene at rest that is not older than `start_ns`.
+
+        Before the first motion the history asks for no exact time: a dropped frame does no harm.
+
+        Raises:
+            StreamError: a camera sends nothing.
+        """
+        newest = [self.newest_ns(camera) for camera in self.cameras]
+        if None not in newest and min(newest) >= start_ns - self.tolerance_ns:
+            due_ns = min(newest)
+            if max(self._distance(camera, due_ns) for camera in self.cameras) <= self.tolerance_ns:
+                return self.pick(due_ns, now_ns)
+        if now_ns - start_ns > self.stale_after_ns:
+            self.check_fresh(now_ns)
+        return None
+
+    def _distance(self, camera: str, due_ns: int) -> int:
+        return min(abs(stamp - due_ns) for stamp in self._streams[camera].stamps_ns)
+
     def _nearest(self, camera: str, due_ns: int, now_ns: int) -> int | None:
         stamps = self._streams[camera].stamps_ns
         after = bisect_left(stamps, due_ns)

@@ -121,7 +121,7 @@ class PredictExecuteLoop:
         self.begin('', 0)
 
     def begin(self, session: str, now_ns: int) -> None:
-        """Start an episode; the initial key frame is the one nearest to `now_ns`."""
+        """Start an episode; the initial key frame is the first complete set from `now_ns` on."""
         self.session = session
         self.predicted = 0
         self.grounded = 0
@@ -242,7 +242,7 @@ class PredictExecuteLoop:
 
     def _next_observe(self, now_ns: int) -> Observe | None:
         if not self._initial_observed:
-            key_frame = self.frames.pick(self._start_ns, now_ns)
+            key_frame = self.frames.pick_first(self._start_ns, now_ns)
             return None if key_frame is None else Observe(key_frame, -1)
         for index in range(self.grounded, self._started):
             execution = self._executions[index]

@@ -79,6 +79,25 @@ def test_freshness_names_missing_and_stale_cameras():
     frames.check_fresh(800 * MS)
 
 
+def test_the_first_set_needs_no_exact_time_but_every_camera():
+    frames = KeyFrameBuffer(['head', 'left_wrist'])
+    frames.add('head', IMAGE, 100 * MS)
+    assert frames.pick_first(60 * MS, 110 * MS) is None
+    frames.add('left_wrist', IMAGE, 20 * MS)
+    assert frames.pick_first(60 * MS, 110 * MS) is None, 'older than the start'
+    frames.add('left_wrist', IMAGE, 95 * MS)
+    picked = frames.pick_first(60 * MS, 110 * MS)
+    assert picked.due_ns == 95 * MS
+    assert picked.stamps_ns == {'head': 100 * MS, 'left_wrist': 95 * MS}
+
+
+def test_the_first_set_names_the_camera_that_sends_nothing():
+    frames = KeyFrameBuffer(['head', 'left_wrist'])
+    frames.add('head', IMAGE, 600 * MS)
+    with pytest.raises(StreamError, match="camera 'left_wrist' has sent no frame"):
+        frames.pick_first(0, 700 * MS)
+
+
 def test_unknown_camera_and_old_frames():
     frames = buffer_with([50])
     with pytest.raises(StreamError, match='"tail" is not in the contract'):
