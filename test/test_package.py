@@ -4,6 +4,7 @@
 
 import ast
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -158,7 +159,10 @@ def test_install_space_has_modules_data_and_executables():
     missing = [p for p in SOURCES if not (site / p.relative_to(ROOT / 'flashwam_ros')).exists()]
     missing += [p for p in data if not (share / p.relative_to(ROOT)).exists()]
     assert missing == [], 'run `make setup`'
-    assert {p.name for p in (prefix / 'lib' / 'flashwam_ros').iterdir()} == set(EXECUTABLES)
+    executables = list((prefix / 'lib' / 'flashwam_ros').iterdir())
+    assert {p.name for p in executables} == set(EXECUTABLES)
+    for path in (*executables, prefix / 'bin' / 'flashwam'):
+        assert os.access(path, os.X_OK), path
 
 
 @pytest.mark.ros
