@@ -53,6 +53,10 @@ class Authority:
         """Whether chunks can be executed."""
         return self.mode in (Mode.HOLD, Mode.EXECUTE) and not self.exiting
 
+    def refuse(self, why: str) -> None:
+        """Stay passive and say why."""
+        self.reason = f'refused: {why}'
+
     def engage(self) -> None:
         """Begin to take over, from PASSIVE."""
         self.mode, self.weight, self.reason, self.exiting = Mode.ENGAGE, 0.0, '', False

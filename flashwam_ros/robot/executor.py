@@ -38,7 +38,7 @@ class TickOutput:
         gripper_q: (2,) motor rad, within the torque window.
         weight: Hand-over weight, 0..1.
         mode: Mode of this tick.
-        reason: Why the arms are or were given back; '' while they are held.
+        reason: Why the arms are or were given back, or not taken over; '' while they are held.
         applied_started: Account of a chunk that started in this tick.
         applied_done: Account of a chunk that ended in this tick.
         write: Whether to write at all.
@@ -243,6 +243,7 @@ class Executor:
         if not why and not self._fresh:
             why = 'the joint state is stale'
         if why:
+            self._authority.refuse(why)
             self._events.append(f'activation_refused: {why}')
             return
         self._state = self._limiter.seed(self._measured)

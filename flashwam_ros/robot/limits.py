@@ -30,9 +30,10 @@ from flashwam_ros.robot.settings import DriverSettings, load_settings
 
 # A step longer than this is taken as this long: the real speed is then lower, never higher.
 LONGEST_STEP_S = 0.02
-# Deviation from the target that counts as an intervention; grippers move in motor rad.
+# Deviation from the target that counts as an intervention: 3 to 5 mm at the hand; 1.7 mm of jaw
+# opening (grippers move in motor rad).
 _ARM_TOLERANCE = 0.01
-_GRIPPER_TOLERANCE = 0.02
+_GRIPPER_TOLERANCE = 0.1
 _TINY = 1e-12
 
 
@@ -53,6 +54,13 @@ class LimitReport:
     finite: bool
 
 
+def tolerance(contract: RobotContract) -> np.ndarray:
+    """Deviation from the target from which on a channel counts as limited, (C,)."""
+    out = np.full(len(contract.channels), _ARM_TOLERANCE)
+    out[contract.group(*GRIPPER_GROUPS)] = _GRIPPER_TOLERANCE
+    return out
+
+
 class Limiter:
     """The limits of one contract; a pure function of its arguments."""
 
@@ -65,7 +73,7 @@ class Limiter:
         self._bound = np.full(len(contract.channels), settings.tracking_rad)
         self._bound[grippers] = np.inf
         self._arms = np.isfinite(self._bound)
-        self._tolerance = np.where(self._arms, _ARM_TOLERANCE, _GRIPPER_TOLERANCE)
+        self._tolerance = tolerance(contract)
         self._window = settings.gripper_window
         groups = [c.group for c in contract.channels]
         self._starts = [i for i, g in enumerate(groups) if i == 0 or g != groups[i - 1]]

@@ -19,10 +19,8 @@ import numpy as np
 
 from flashwam_ros.robot.chunk import ActionChunk, AppliedChunk, ChunkRejected
 from flashwam_ros.robot.contract import GRIPPER_GROUPS, RobotContract
+from flashwam_ros.robot.limits import tolerance
 from flashwam_ros.robot.settings import DriverSettings
-
-# Rows further outside the position limits (rad) make every tick of their chunk a limited one.
-_OUTSIDE = 0.01
 
 
 class _Path:
@@ -132,6 +130,7 @@ class ChunkTimeline:
         self._row_ns = round(contract.row_duration_s * 1e9)
         self._arms = np.ones(len(contract.channels), dtype=bool)
         self._arms[contract.group(*GRIPPER_GROUPS)] = False
+        self._tolerance = tolerance(contract)
         self._runs: deque[_Run] = deque()
         self._begin('', fixed=False)
         self.reset(np.zeros(len(contract.channels)), 0)
@@ -203,7 +202,8 @@ class ChunkTimeline:
         if run.start_ns > self._path.last_ns:
             self._path.append(run.start_ns, self._path.last)
         rows = np.clip(run.rows, self._contract.lower, self._contract.upper)
-        run.outside = bool((np.abs(rows - run.rows) > _OUTSIDE).any())
+        # Every tick of such a chunk counts as limited.
+        run.outside = bool((np.abs(rows - run.rows) > self._tolerance).any())
         for stamp, row in zip(run.stamps, rows, strict=True):
             self._path.append(stamp, row)
         self._runs.append(run)

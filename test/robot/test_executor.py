@@ -138,6 +138,7 @@ def test_a_standing_fault_refuses_activation(reason):
     rig.run(0.1, **FAULTS[reason])
     assert rig.out.mode is Mode.PASSIVE
     assert rig.events and rig.events[0].startswith('activation_refused')
+    assert rig.out.reason.startswith('refused: ')
     rig.run(0.1)
     assert rig.out.mode is Mode.PASSIVE, 'a refused activation must not linger'
 
