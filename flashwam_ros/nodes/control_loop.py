@@ -272,7 +272,7 @@ class ControlLoop:
 def claim_priority() -> str:
     """Run this process, with all threads that it starts, before others; says how.
 
-    All threads, because the control thread waits for whichever of them holds the interpreter's lock.
+    All of them, because the control thread waits for the one that holds the interpreter's lock.
     """
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_REAL_TIME_PRIORITY))

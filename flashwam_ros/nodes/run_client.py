@@ -1,0 +1,243 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`flashwam run`: start everything, run one rollout, say how it went, stop everything.
+
+usage: flashwam run [name:=value ...]     (or --name value)
+
+Takes the arguments of `flashwam launch g1_task` and time_limit:=SECONDS, prompt:=TEXT.
+Exit code: 0 after a valid rollout, success or failure; 1 otherwise; 2 for wrong arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from flashwam_ros.bringup.command import graph_for, usage
+from flashwam_ros.bringup.graph import Graph
+from flashwam_ros.bringup.settings import Settings, SettingsError
+from flashwam_ros.bringup.supervisor import Supervisor
+
+READY_S = 60.0
+RESULT_S = 1200.0
+STOP_S = 60.0
+_OWN = {'time_limit': '0', 'prompt': ''}
+_LOUD = ('[ERROR]', '[FATAL]', 'Traceback', 'not released', 'refused')
+
+
+class RunError(RuntimeError):
+    """No rollout could be run; the message says why."""
+
+
+def parse(argv: Sequence[str]) -> dict[str, str]:
+    """Arguments as `name:=value`, `--name value` or `--name=value`.
+
+    Raises:
+        SettingsError: a word that is none of these.
+    """
+    values: dict[str, str] = {}
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        for mark in (':=', '='):
+            name, found, value = word.removeprefix('--').partition(mark)
+            if found:
+                break
+        if not found and word.startswith('--') and words:
+            name, value = word[2:], words.pop(0)
+        elif not found:
+            raise SettingsError(f'{word!r} is not of the form name:=value or --name value')
+        values[name.replace('-', '_')] = value
+    return values
+
+
+class _Log:
+    """Sink of the supervisor: everything into a file, what is wrong also onto the screen."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._file = path.open('w', encoding='utf-8')
+        self._lock = threading.Lock()
+
+    def __call__(self, name: str, line: str) -> None:
+        with self._lock:
+            self._file.write(f'{datetime.now():%H:%M:%S.%f} [{name}] {line}\n')
+            self._file.flush()
+        if any(mark in line for mark in _LOUD):
+            _say(f'  [{name}] {line}')
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + '\n')
+    sys.stdout.flush()
+
+
+def describe(summary: Mapping, folder: str) -> str:
+    """The summary of a rollout for people."""
+
+    def ms(entry: Mapping, *keys: str) -> str:
+        found = [f'{key} {1e3 * entry[key]:.1f} ms' for key in keys if entry.get(key) is not None]
+        return ', '.join(found) or '-'
+
+    stages = ', '.join(
+        f'{name} {"yes" if reached else "no"}' for name, reached in summary['stages'].items()
+    )
+    factor = summary['real_time_factor']
+    jump = summary['boundary_jump_rad']
+    rows = [
+        ('task', f'{summary["task"]} ("{summary["prompt"]}"), seed {summary["seed"]}'),
+        ('policy', f'{summary["policy"]}, {summary["execution"]}'),
+        ('verdict', f'{summary["verdict"].upper()}: {summary["reason"]}'),
+        ('stages', stages or '-'),
+        ('time', f'{summary["elapsed_s"]:.1f} s of {summary["time_limit_s"]:.0f} s'),
+        ('chunks', f'{summary["chunks"]}, {summary["late_chunks"]} late'),
+        ('chunk latency', ms(summary['chunk_latency_s'], 'p50', 'p95', 'max')),
+        ('slack', ms(summary['slack_s'], 'min', 'p50')),
+        ('holds', f'{summary["hold_s"]:.2f} s between chunks'),
+        ('tick lateness', ms(summary['tick_lateness_s'], 'p50', 'p99', 'max')),
+        ('boundary jump', f'p95 {jump["p95"]:.4f} rad' if jump.get('n') else '-'),
+        ('limited ticks', str(summary['limited_ticks'])),
+        ('real-time factor', '-' if factor is None else f'{factor:.3f}'),
+        ('folder', folder),
+    ]
+    return '\n'.join(f'  {name:<17}{value}' for name, value in rows)
+
+
+def run_rollout(graph: Graph, settings: Settings, own: Mapping[str, str], log: _Log):
+    """Start the graph, send one goal, stop the graph.
+
+    Returns:
+        The result message of `run_rollout`.
+
+    Raises:
+        RunError: no result came.
+    """
+    # This process must hear the others, which are started with these.
+    os.environ.update(dict(graph['rollout'].environment))
+    supervisor = Supervisor(graph, log)
+    interrupted = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: interrupted.set())
+    supervisor.start_in_background()
+    try:
+        return _Client(settings, own, supervisor, interrupted).result()
+    finally:
+        _say('stopping')
+        supervisor.request_stop('the rollout is over')
+        if not supervisor.wait(STOP_S):
+            _say(f'  some processes have not ended within {STOP_S:.0f} s')
+
+
+class _Client:
+    """One goal to `run_rollout`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        own: Mapping[str, str],
+        supervisor: Supervisor,
+        interrupted: threading.Event,
+    ):
+        self._settings = settings
+        self._own = own
+        self._supervisor = supervisor
+        self._interrupted = interrupted
+        self._shown = ''
+
+    def result(self):
+        import rclpy
+        from rclpy.action import ActionClient
+        from rclpy.signals import SignalHandlerOptions
+
+        from flashwam_ros.action import RunRollout
+
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        node = rclpy.create_node('run_client', namespace=self._settings.namespace or None)
+        try:
+            client = ActionClient(node, RunRollout, 'run_rollout')
+            deadline = time.monotonic() + READY_S
+            while not client.server_is_ready():
+                self._check(deadline, f'the rollout node was not ready within {READY_S:.0f} s')
+                rclpy.spin_once(node, timeout_sec=0.1)
+            goal = RunRollout.Goal(
+                task=self._settings.task,
+                prompt=self._own['prompt'],
+                seed=self._settings.seed,
+                time_limit=float(self._own['time_limit']),
+                execution=self._settings.execution,
+            )
+            sent = client.send_goal_async(goal, feedback_callback=self._show)
+            handle = self._spin(rclpy, node, sent, READY_S)
+            if not handle.accepted:
+                raise RunError('the goal was refused')
+            done = handle.get_result_async()
+            try:
+                return self._spin(rclpy, node, done, RESULT_S).result
+            except RunError:
+                handle.cancel_goal_async()
+                raise
+        finally:
+            node.destroy_node()
+            rclpy.try_shutdown()
+
+    def _spin(self, rclpy, node, future, limit_s: float):
+        deadline = time.monotonic() + limit_s
+        while not future.done():
+            self._check(deadline, f'no answer from the rollout within {limit_s:.0f} s')
+            rclpy.spin_once(node, timeout_sec=0.1)
+        return future.result()
+
+    def _check(self, deadline: float, late: str) -> None:
+        if self._interrupted.is_set():
+            raise RunError('interrupted')
+        if self._supervisor.wait(0.0):
+            raise RunError(f'the processes have ended: {self._supervisor.reason}')
+        if time.monotonic() > deadline:
+            raise RunError(late)
+
+    def _show(self, message) -> None:
+        feedback = message.feedback
+        line = feedback.stage
+        if feedback.stage == 'running':
+            line += f', chunk {feedback.chunk}' if feedback.chunk >= 0 else ', first chunk'
+        if line != self._shown:
+            self._shown = line
+            _say(f'{line}' + (f'   {feedback.elapsed:.1f} s' if feedback.elapsed else ''))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one rollout; returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if {'-h', '--help'} & set(argv):
+        sys.stdout.write(__doc__.split('\n', 2)[2] + '\n' + usage())
+        return 0
+    try:
+        values = parse(argv)
+        own = {name: values.pop(name, default) for name, default in _OWN.items()}
+        if not own['time_limit'].replace('.', '', 1).isdigit():
+            raise SettingsError(f'time_limit:={own["time_limit"]} is not a number of seconds')
+        settings, graph = Settings.parse(values), graph_for(values)
+    except SettingsError as error:
+        sys.stderr.write(f'flashwam run: {error}\n')
+        return 2
+    log = _Log(Path(settings.output_dir) / 'last_run.log')
+    _say(f'{settings.task} with {settings.policy}, {settings.execution}; all output: {log.path}')
+    try:
+        result = run_rollout(graph, settings, own, log)
+    except RunError as error:
+        sys.stderr.write(f'flashwam run: {error}; see {log.path}\n')
+        return 1
+    _say(describe(json.loads(result.summary_json), result.folder))
+    return 0 if result.verdict in ('success', 'failure') else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
