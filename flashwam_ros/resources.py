@@ -21,7 +21,7 @@ def _candidate_roots() -> list[Path]:
     except ImportError:
         pass
     else:
-        with contextlib.suppress(PackageNotFoundError, LookupError):
+        with contextlib.suppress(PackageNotFoundError, LookupError, OSError):
             roots.append(Path(get_package_share_directory(_PACKAGE)))
     roots.append(Path(sys.prefix) / 'share' / _PACKAGE)
     return roots

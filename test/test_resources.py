@@ -23,3 +23,8 @@ def test_error_names_every_place():
         resources.share_path('config', 'nothing.yaml')
     for root in resources._candidate_roots():
         assert str(root / 'config' / 'nothing.yaml') in str(raised.value)
+
+
+def test_ros_that_is_installed_but_not_sourced(monkeypatch):
+    monkeypatch.delenv('AMENT_PREFIX_PATH', raising=False)
+    assert resources.share_path('config', 'robot', 'g1_kinematics.json').is_file()
