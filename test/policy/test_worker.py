@@ -1,0 +1,134 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The policy's thread: loading, refusing, running, and every failure as a named state."""
+
+import dataclasses
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from flashwam_ros.policy.protocol import HistoryError, PolicyError, Prediction
+from flashwam_ros.policy.worker import PolicyWorker
+from flashwam_ros.robot.contract import RobotContract
+
+CONTRACT = RobotContract.load()
+LIMIT_S = 10.0
+
+
+class Still:
+    name = 'still'
+
+    def __init__(self, contract=CONTRACT, fault=None):
+        self.contract = contract
+        self.fault = fault
+        self.resets = []
+
+    def reset(self, prompt, seed):
+        self.resets.append((prompt, seed))
+
+    def observe(self, key_frame):
+        self.thread = threading.current_thread().name
+
+    def predict(self):
+        if self.fault:
+            raise self.fault
+        rows = (CONTRACT.rows_per_chunk, len(CONTRACT.channels))
+        return Prediction(np.zeros(rows), 8, 1, 1, 0, {'predict': 0.0})
+
+    def ground(self, applied):
+        pass
+
+    def warm_up(self):
+        return 0.25
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, 'timed out'
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def chunks():
+    return []
+
+
+@pytest.fixture
+def worker(chunks):
+    worker = PolicyWorker(CONTRACT, chunks.append, time.time_ns, stale_after_s=0.3)
+    yield worker
+    worker.close()
+
+
+def feed(worker, stop=None):
+    """One set of frames now."""
+    for camera in CONTRACT.cameras:
+        worker.add_frame(camera.key, np.zeros((2, 2, 3), np.uint8), time.time_ns())
+
+
+def test_load_gives_name_and_warm_time(worker):
+    assert worker.load(Still).result(LIMIT_S) == ('still', 0.25)
+    assert worker.state.state == 'ready'
+
+
+def test_another_contract_is_refused_field_by_field(worker):
+    slower = dataclasses.replace(CONTRACT, row_rate_hz=10.0)
+    with pytest.raises(PolicyError, match=r'row_rate_hz: 20\.0 here, 10\.0 there'):
+        worker.load(lambda: Still(slower)).result(LIMIT_S)
+    assert worker.state.state == 'error'
+    assert 'row_rate_hz' in worker.state.reason
+
+
+def test_a_session_starts_with_frames_from_before_and_predicts(worker, chunks):
+    policy = Still()
+    worker.load(lambda: policy).result(LIMIT_S)
+    feed(worker)
+    worker.begin('s1', 'do it', 7, 'async')
+    feed(worker)
+    wait_for(lambda: len(chunks) == 2)
+    assert [chunk.index for chunk in chunks] == [0, 1]
+    assert chunks[0].session == 's1'
+    assert policy.resets[-1] == ('do it', 7)
+    assert policy.thread == 'policy', 'the policy runs in its own thread'
+    wait_for(lambda: worker.state.predicted == 1)
+    assert worker.state.state == 'running'
+    worker.end()
+    wait_for(lambda: worker.state.state == 'ready')
+
+
+@pytest.mark.parametrize(
+    ('fault', 'reason'),
+    [
+        (HistoryError('frame lost'), 'HistoryError: frame lost'),
+        (ZeroDivisionError('oops'), 'ZeroDivisionError: oops'),
+    ],
+)
+def test_a_failing_policy_is_a_named_error_and_the_next_session_works(worker, chunks, fault, reason):
+    policy = Still(fault=fault)
+    worker.load(lambda: policy).result(LIMIT_S)
+    feed(worker)
+    worker.begin('bad', '', 0, 'sync')
+    wait_for(lambda: worker.state.state == 'error')
+    assert worker.state.reason == reason
+    assert worker.state.session == 'bad'
+    policy.fault = None
+    worker.begin('good', '', 0, 'sync')
+    feed(worker)
+    wait_for(lambda: chunks)
+    assert worker.state.session == 'good'
+
+
+def test_missing_cameras_are_named(worker):
+    worker.load(Still).result(LIMIT_S)
+    worker.begin('s', '', 0, 'sync')
+    wait_for(lambda: worker.state.state == 'error')
+    assert "camera 'head' has sent no frame" in worker.state.reason
+
+
+def test_a_session_without_a_policy_is_an_error(worker):
+    worker.begin('s', '', 0, 'sync')
+    wait_for(lambda: worker.state.state == 'error')
+    assert 'no policy is loaded' in worker.state.reason
