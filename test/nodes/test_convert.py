@@ -45,9 +45,7 @@ def make_chunk(**changes):
 
 def test_a_chunk_comes_back_equal():
     chunk = make_chunk()
-    back = convert.chunk_from_msg(
-        over_the_wire(convert.chunk_to_msg(chunk, OFFSET_NS)), OFFSET_NS
-    )
+    back = convert.chunk_from_msg(over_the_wire(convert.chunk_to_msg(chunk, OFFSET_NS)), OFFSET_NS)
     np.testing.assert_array_equal(back.positions, chunk.positions)
     for name in chunk.__dataclass_fields__:
         if name != 'positions':
