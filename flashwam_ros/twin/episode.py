@@ -29,6 +29,8 @@ from flashwam_ros.twin.simulation import Simulation
 
 TICK_NS = 4_000_000
 """Executor tick: 250 Hz."""
+ENGAGE_TICK_NS = 20_000_000
+"""Tick of the weight ramp, in which nothing moves."""
 CAMERA_PHASE_S = 0.025
 """Half a camera period: the largest distance between a due time and the frame nearest to it."""
 JPEG_QUALITY = 90
@@ -120,7 +122,7 @@ class InProcessRobot:
         deadline = self.now_ns + int(_ENGAGE_LIMIT_S * 1e9)
         while self.now_ns < deadline:
             out = self._executor.tick(self._input())
-            self.now_ns += TICK_NS
+            self.now_ns += ENGAGE_TICK_NS
             if out.mode is Mode.HOLD:
                 self._command(out)
                 return
