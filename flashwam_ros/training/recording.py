@@ -8,13 +8,16 @@ import numpy as np
 
 from flashwam_ros.robot.chunk import ActionChunk
 from flashwam_ros.training.episode_file import EpisodeData
-from flashwam_ros.twin.episode import TICK_NS, EpisodeError, InProcessRobot
+from flashwam_ros.twin.episode import EpisodeError, InProcessRobot
 from flashwam_ros.twin.expert import Expert
 from flashwam_ros.twin.tasks import TASKS as TASK_SPECS
 
 RECOVERY_SHARE = 0.3
 HOLD_SHARE = 0.5
 HOLD_MAX_S = 0.15
+JOIN_LEAD_NS = 40_000_000
+"""How long before a chunk's end the next one is submitted: the executor rounds corners over one
+row, so a chunk that comes in the last half row (25 ms) starts late."""
 SETTLE_CHUNKS = 1
 """Chunks that the expert stands still after it is done, so that the predicate can see the end."""
 
@@ -92,7 +95,8 @@ def record_episode(robot: InProcessRobot, seed: int) -> tuple[EpisodeData | None
             _run_for(robot, recorder, hold_s)
         if not robot.status().success:
             return None, 'no success'
-        _run_for(robot, recorder, 0.03)  # the last frame may be captured after the last row
+        # The last chunk has still to end, and its last frame may be captured after its last row.
+        _run_for(robot, recorder, JOIN_LEAD_NS * 1e-9 + 0.03)
     except EpisodeError as error:
         return None, f'stopped: {error}'
     return recorder.episode(seed, recovery), 'success'
@@ -100,7 +104,7 @@ def record_episode(robot: InProcessRobot, seed: int) -> tuple[EpisodeData | None
 
 def _run_chunk(robot: InProcessRobot, expert: Expert, recorder: _Recorder, index: int,
                seed: int) -> None:
-    """Execute the expert's next chunk; returns a tick before its end, so that the next joins."""
+    """Execute the expert's next chunk; returns shortly before its end, so that the next joins."""
     contract = robot.contract
     first = contract.actions_per_frame if index == 0 else 0
     rows = np.asarray(expert.rows(contract.rows_per_chunk - first, robot.world()), np.float64)
@@ -110,7 +114,7 @@ def _run_chunk(robot: InProcessRobot, expert: Expert, recorder: _Recorder, index
         row_duration_s=contract.row_duration_s, positions=positions,
         channel_names=contract.channel_names, first_row=first, stamp_ns=robot.now_ns, seed=seed))
     end_ns = None
-    while end_ns is None or robot.now_ns + TICK_NS < end_ns:
+    while end_ns is None or robot.now_ns + JOIN_LEAD_NS < end_ns:
         for account in _tick(robot, recorder):
             if account.index == index:
                 end_ns = account.start_ns + int(len(rows) * contract.row_duration_s * 1e9)
