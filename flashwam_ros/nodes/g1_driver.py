@@ -19,10 +19,8 @@ from array import array
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-from rclpy.duration import Duration
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSLivelinessPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
@@ -36,7 +34,7 @@ from flashwam_ros.nodes.control_loop import (
     collect_garbage,
     quiet_garbage_collector,
 )
-from flashwam_ros.nodes.lifecycle import COMMAND_QOS, SENSOR_QOS, declare_wire, run_node
+from flashwam_ros.nodes.lifecycle import CHUNK_QOS, COMMAND_QOS, SENSOR_QOS, declare_wire, run_node
 from flashwam_ros.robot.chunk import ChunkRejected
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.robot.description import load_description
@@ -56,7 +54,6 @@ SWITCH_INTERVAL_S = 0.0005
 BODY_JOINTS = 29
 WEIGHT_NAME = 'arm_sdk_weight'
 """Name of the weight among the commanded joints."""
-CHUNK_LEASE = Duration(seconds=2.0)
 
 
 class G1Driver(LifecycleNode):
@@ -159,18 +156,11 @@ class G1Driver(LifecycleNode):
         self._applied = self.create_publisher(AppliedActions, 'applied_actions', COMMAND_QOS)
         self._status = self.create_publisher(DriverStatus, 'driver_status', COMMAND_QOS)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        chunks = QoSProfile(
-            reliability=COMMAND_QOS.reliability,
-            history=COMMAND_QOS.history,
-            depth=COMMAND_QOS.depth,
-            liveliness=QoSLivelinessPolicy.AUTOMATIC,
-            liveliness_lease_duration=CHUNK_LEASE,
-        )
         events = SubscriptionEventCallbacks(liveliness=self._on_liveliness)
         slow = MutuallyExclusiveCallbackGroup()
         fast, services = MutuallyExclusiveCallbackGroup(), ReentrantCallbackGroup()
         chunk = self.create_subscription(
-            ActionChunk, 'action_chunk', self._on_chunk, chunks,
+            ActionChunk, 'action_chunk', self._on_chunk, CHUNK_QOS,
             event_callbacks=events, callback_group=fast,
         )  # fmt: skip
         self._entities = [

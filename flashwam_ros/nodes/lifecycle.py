@@ -12,11 +12,13 @@ from collections.abc import Callable
 
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.duration import Duration
 from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import (
     QoSDurabilityPolicy,
     QoSHistoryPolicy,
+    QoSLivelinessPolicy,
     QoSProfile,
     QoSReliabilityPolicy,
 )
@@ -34,6 +36,16 @@ COMMAND_QOS = QoSProfile(
     history=QoSHistoryPolicy.KEEP_LAST,
     depth=4,
 )
+
+CHUNK_QOS = QoSProfile(
+    reliability=QoSReliabilityPolicy.RELIABLE,
+    durability=QoSDurabilityPolicy.VOLATILE,
+    history=QoSHistoryPolicy.KEEP_LAST,
+    depth=4,
+    liveliness=QoSLivelinessPolicy.AUTOMATIC,
+    liveliness_lease_duration=Duration(seconds=2.0),
+)
+"""As commands; a publisher that is gone is noticed within the lease."""
 
 _SPIN_S = 0.05
 

@@ -15,10 +15,8 @@ from functools import partial
 import numpy as np
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSLivelinessPolicy, QoSProfile
 from sensor_msgs.msg import Image, JointState
 
 from flashwam_ros.imaging import ImageError, to_policy_size
@@ -26,7 +24,14 @@ from flashwam_ros.msg import ActionChunk, AppliedActions, PolicyStatus
 from flashwam_ros.nodes import convert
 from flashwam_ros.nodes.clock import from_msg
 from flashwam_ros.nodes.image_conversion import message_to_rgb
-from flashwam_ros.nodes.lifecycle import COMMAND_QOS, SENSOR_QOS, declare, declare_wire, run_node
+from flashwam_ros.nodes.lifecycle import (
+    CHUNK_QOS,
+    COMMAND_QOS,
+    SENSOR_QOS,
+    declare,
+    declare_wire,
+    run_node,
+)
 from flashwam_ros.policy.backends import BACKENDS, PolicyChoice, make_policy
 from flashwam_ros.policy.loop import LOOKAHEAD
 from flashwam_ros.policy.protocol import Policy, PolicyError
@@ -37,7 +42,6 @@ from flashwam_ros.robot.contract import Camera, RobotContract
 STATUS_S = 0.1
 LOAD_LIMIT_S = 120.0
 TWIN_LIMIT_S = 10.0
-CHUNK_LEASE = Duration(seconds=2.0)
 _JOINTS = 14
 
 
@@ -176,14 +180,7 @@ class PolicyNode(LifecycleNode):
     # -- topics -----------------------------------------------------------------------------------
 
     def _create_entities(self) -> None:
-        qos = QoSProfile(
-            reliability=COMMAND_QOS.reliability,
-            history=COMMAND_QOS.history,
-            depth=COMMAND_QOS.depth,
-            liveliness=QoSLivelinessPolicy.AUTOMATIC,
-            liveliness_lease_duration=CHUNK_LEASE,
-        )
-        self._chunks = self.create_publisher(ActionChunk, 'action_chunk', qos)
+        self._chunks = self.create_publisher(ActionChunk, 'action_chunk', CHUNK_QOS)
         self._entities.append((self.destroy_publisher, self._chunks))
         images, accounts = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
         wanted = [

@@ -128,9 +128,9 @@ def test_the_folder(tmp_path):
     assert (folder / 'plot.png').stat().st_size > 10_000
     with av.open(str(folder / 'rollout.mp4')) as container:
         frames = list(container.decode(video=0))
+        assert container.streams.video[0].codec_context.name == 'h264'
     assert len(frames) == len(shown) == 20
     assert (frames[0].width, frames[0].height) == (854, 480)
-    assert container.streams.video[0].codec_context.name == 'h264'
     assert shown == sorted(shown) and shown[-1] == 19.0
     pixels = frames[10].to_ndarray(format='rgb24')
     assert abs(int(pixels[240, 320, 0]) - 80) < 8, 'the outside view is on the left'

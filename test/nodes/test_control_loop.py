@@ -1,6 +1,6 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The control thread on a bus that moves at once: modes, rejections, late ticks, a failing tick."""
+"""The control thread on a bus that moves at once: modes, rejections, late and failing ticks."""
 
 import time
 from types import SimpleNamespace

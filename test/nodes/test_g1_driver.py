@@ -1,0 +1,227 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The driver process against the twin over real DDS and ROS: authority, rejections, every exit."""
+
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
+pytest.importorskip('rclpy')
+
+from lifecycle_msgs.msg import State  # noqa: E402
+from sensor_msgs.msg import JointState  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
+
+from flashwam_ros.msg import ActionChunk, AppliedActions, DriverStatus  # noqa: E402
+from flashwam_ros.nodes import convert  # noqa: E402
+from flashwam_ros.nodes.lifecycle import CHUNK_QOS, COMMAND_QOS, SENSOR_QOS  # noqa: E402
+from flashwam_ros.nodes.lifecycle_client import LifecycleClient, NodeUnavailableError  # noqa: E402
+from flashwam_ros.robot import chunk as robot_chunk  # noqa: E402
+from flashwam_ros.robot.contract import RobotContract  # noqa: E402
+from flashwam_ros.robot.settings import load_settings  # noqa: E402
+from flashwam_ros.wire.release import ReleaseError, release  # noqa: E402
+from flashwam_ros.wire.robot_bus import RobotBus  # noqa: E402
+from flashwam_ros.wire.sim_bus import SimBus  # noqa: E402
+
+CONTRACT = RobotContract.load()
+HOME = load_settings().home
+DOMAIN = 41
+SLOW_S = 30.0
+
+
+class Rig:
+    """Twin, driver, and everything that the driver says."""
+
+    def __init__(self, processes, listener, until):
+        self.processes, self.until, self.listener = processes, until, listener
+        processes.twin('red_bottle', '--camera-ports', '')
+        processes.node('g1_driver', f'unitree_domain:={DOMAIN}')
+        self.sim = SimBus(DOMAIN, 'lo')
+        self.sim.reset('red_bottle', 1, 60.0)
+        self.status = listener.listen(DriverStatus, 'driver_status', COMMAND_QOS)
+        self.joints = listener.listen(JointState, 'joint_states', SENSOR_QOS)
+        self.accounts = listener.listen(AppliedActions, 'applied_actions', COMMAND_QOS)
+        self.chunks = listener.node.create_publisher(ActionChunk, 'action_chunk', CHUNK_QOS)
+        self.driver = LifecycleClient(listener.node, 'g1_driver')
+        self.driver.configure(SLOW_S)
+
+    def active(self):
+        self.driver.activate(SLOW_S)
+        self.until(lambda: self.chunks.get_subscription_count(), what='the driver listens')
+        return self
+
+    def events(self):
+        return [event for status in list(self.status) for event in status.events]
+
+    def wait_event(self, start):
+        return self.until(
+            lambda: next((e for e in self.events() if e.startswith(start)), None), what=start
+        )
+
+    def wait_reason(self, reason):
+        self.until(
+            lambda: self.status and self.status[-1].mode == 'PASSIVE', what='passive after fault'
+        )
+        assert self.status[-1].reason == reason
+        assert self.sim_weight() == 0.0
+
+    def sim_weight(self):
+        return self.sim.wait_state(5.0, 'weight', 0.0)['weight']
+
+    def send(self, index=0, session='s', positions=None, **changes):
+        values = {
+            'session': session,
+            'contract_hash': CONTRACT.sha256,
+            'index': index,
+            'predecessor': index - 1,
+            'row_duration_s': CONTRACT.row_duration_s,
+            'positions': np.tile(HOME, (CONTRACT.rows_per_chunk, 1))
+            if positions is None
+            else positions,
+            'channel_names': CONTRACT.channel_names,
+            'first_row': 8 if index == 0 else 0,
+            'stamp_ns': time.time_ns(),
+        }
+        self.chunks.publish(convert.chunk_to_msg(robot_chunk.ActionChunk(**{**values, **changes})))
+
+    def call(self, service):
+        client = self.listener.node.create_client(Trigger, f'g1_driver/{service}')
+        assert client.wait_for_service(10.0)
+        future = client.call_async(Trigger.Request())
+        self.until(future.done, what=service)
+        return future.result()
+
+
+@pytest.fixture
+def rig(processes, listener, until):
+    rig = Rig(processes, listener, until)
+    yield rig
+    rig.sim.close()
+
+
+def test_an_episode_by_hand(rig):
+    """Passive at first, joint states with stamps, chunks executed and accounted for, released."""
+    rig.until(lambda: len(rig.joints) > 20, what='joint states')
+    assert rig.joints[-1].name[-2:] == ['left_gripper', 'right_gripper']
+    assert len(rig.joints[-1].name) == len(rig.joints[-1].position) == 31
+    stamp = rig.joints[-1].header.stamp
+    assert abs(stamp.sec + stamp.nanosec * 1e-9 - time.time()) < 1.0
+    assert rig.sim.state()['weight'] == 0.0, 'passive until it is activated'
+    rig.active()
+    rig.sim.wait_state(5.0, 'weight', 1.0)
+    rig.send(0)
+    rig.send(1)
+    rig.until(lambda: len(rig.accounts) == 4, what='accounts')
+    assert [(a.index, a.complete) for a in rig.accounts] == [
+        (0, False),
+        (0, True),
+        (1, False),
+        (1, True),
+    ]
+    assert rig.accounts[1].rows == 8 and rig.accounts[3].rows == 16
+    assert len(rig.accounts[3].key_frame_due) == 8
+    applied = np.array(rig.accounts[3].positions).reshape(16, 16)
+    np.testing.assert_allclose(applied, np.tile(HOME, (16, 1)), atol=0.02)
+    rig.driver.deactivate(SLOW_S)
+    rig.wait_reason('deactivated')
+
+
+def test_bad_chunks_are_rejected_with_the_reason(rig):
+    rig.active()
+    nan = np.full((CONTRACT.rows_per_chunk, 16), np.nan)
+    rig.send(0, positions=nan)
+    assert 'not finite' in rig.wait_event('chunk_rejected: chunk 0: not finite')
+    rig.send(0, contract_hash='0' * 64)
+    rig.wait_event('chunk_rejected: chunk 0: wrong contract')
+    rig.send(1)
+    rig.wait_event('chunk_rejected: chunk 1')
+    rig.send(0, stamp_ns=time.time_ns() - 3600 * 10**9)
+    rig.wait_event('chunk_rejected: chunk 0: too old')
+    assert not rig.accounts, 'nothing was executed'
+
+
+def test_stop_holds_and_the_second_call_gives_the_arms_back(rig):
+    rig.active()
+    rig.send(0)
+    rig.until(lambda: rig.accounts, what='start of the chunk')
+    assert rig.call('stop').success
+    rig.wait_event('stop: stop service')
+    rig.until(lambda: rig.status[-1].mode == 'HOLD', what='hold')
+    assert rig.status[-1].weight == 1.0
+    assert rig.call('stop').success
+    rig.wait_reason('stop service')
+
+
+@pytest.mark.parametrize(
+    ('request_', 'reason'),
+    [
+        ({'remote': ['L2', 'B']}, 'remote_stop'),
+        ({'motor_error': {'16': 1}}, 'motor_error'),
+        ({'tilt': 0.9}, 'tilt'),
+        ({'freeze_state': True}, 'state_lost'),
+    ],
+)
+def test_faults_give_the_arms_back_by_name(rig, request_, reason):
+    rig.active()
+    rig.sim.request(request_)
+    rig.wait_reason(reason)
+
+
+def test_a_second_writer_ends_the_motion_and_forbids_the_next(rig):
+    rig.active()
+    intruder = RobotBus(DOMAIN, 'lo')
+    try:
+        rig.wait_reason('second_writer')
+        rig.driver.deactivate(SLOW_S)
+        with pytest.raises(NodeUnavailableError, match='refused to activate'):
+            rig.driver.activate(SLOW_S)
+        rig.wait_event('activation_refused: second_writer')
+    finally:
+        intruder.close()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_gives_the_arms_back_before_the_process_ends(rig, number):
+    rig.active()
+    rig.sim.wait_state(5.0, 'weight', 1.0)
+    assert rig.processes.end('g1_driver', number) == 0
+    assert rig.sim_weight() == 0.0
+
+
+def test_release_after_a_kill(rig):
+    """Killed outright, the robot holds its last command; the release tool ramps it down."""
+    rig.active()
+    rig.sim.wait_state(5.0, 'weight', 1.0)
+    with pytest.raises(ReleaseError, match='commanding the arms right now'):
+        release(DOMAIN, 'lo')
+    rig.processes.end('g1_driver', signal.SIGKILL)
+    weights = []
+    done = threading.Event()
+
+    def watch():
+        while not done.is_set():
+            weights.append(rig.sim.state()['weight'])
+            time.sleep(0.02)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    release(DOMAIN, 'lo')
+    rig.sim.wait_state(5.0, 'weight', 0.0)
+    done.set()
+    watcher.join()
+    assert weights[0] == 1.0
+    assert np.all(np.diff(weights) <= 0)
+    assert len({round(weight, 2) for weight in weights}) > 5, 'a ramp, no jump'
+
+
+def test_no_robot_no_configuration(processes, listener):
+    processes.node('g1_driver', 'unitree_domain:=42')
+    driver = LifecycleClient(listener.node, 'g1_driver')
+    with pytest.raises(NodeUnavailableError, match='refused to configure'):
+        driver.configure(SLOW_S)
+    assert driver.state() == State.PRIMARY_STATE_UNCONFIGURED
+    assert 'no robot state on DDS domain 42' in processes.log('g1_driver')
