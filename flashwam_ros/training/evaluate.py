@@ -143,12 +143,13 @@ def _worker(setting: Setting, checkpoint: Path, queue, results) -> None:
     from flashwam_ros.twin.tasks import TASKS as TASK_SPECS
     torch.set_num_threads(1)
     policy = load_wam_policy(checkpoint, setting.video_steps, setting.action_steps)
-    robot = None
+    robot, scene = None, None
     for job in iter(queue.get, None):
-        if robot is None or robot.task != job.task:
+        if scene != (job.task, job.blank):
             if robot is not None:
                 robot.close()
-            robot = InProcessRobot(job.task, policy.contract)
+            robot = InProcessRobot(job.task, policy.contract, images=not job.blank)
+            scene = (job.task, job.blank)
         result = run_episode(
             robot, policy, TASK_SPECS[job.task].prompt, job.seed, execution=setting.execution,
             latency_s=setting.latency_s, time_limit_s=TASK_SPECS[job.task].time_limit_s,

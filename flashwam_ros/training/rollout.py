@@ -59,7 +59,7 @@ def run_episode(robot: InProcessRobot, policy: Policy, prompt: str, seed: int, *
     """Run one episode to success, failure or the time limit.
 
     Args:
-        robot: the in-process robot of the task.
+        robot: the in-process robot of the task (it need not render for blanked images).
         policy: any policy backend; it is reset here.
         prompt: instruction.
         seed: episode seed.
@@ -103,8 +103,10 @@ def run_episode(robot: InProcessRobot, policy: Policy, prompt: str, seed: int, *
 
 
 def _add(loop: PredictExecuteLoop, frame, blank_images: bool) -> None:
-    for key, image in frame.images.items():
-        loop.add_frame(key, np.full_like(image, 128) if blank_images else image, frame.stamp_ns)
+    for camera in loop.contract.cameras:
+        image = (np.full((camera.height, camera.width, 3), 128, np.uint8) if blank_images
+                 else frame.images[camera.key])
+        loop.add_frame(camera.key, image, frame.stamp_ns)
 
 
 def _work(loop, policy, robot, timeline: _Timeline, latency_ns: int) -> None:
