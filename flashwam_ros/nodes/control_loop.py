@@ -11,7 +11,6 @@ from __future__ import annotations
 import gc
 import logging
 import math
-import os
 import threading
 import time
 from collections import deque
@@ -23,6 +22,7 @@ import numpy as np
 from flashwam_ros.robot.chunk import ActionChunk, AppliedChunk, ChunkRejected
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.robot.executor import Executor, ExecutorInput, Mode, TickOutput
+from flashwam_ros.wire.realtime import claim_realtime
 from flashwam_ros.wire.release import ramp_down
 from flashwam_ros.wire.robot_bus import ArmCommand, LowStateSample, RobotBus
 
@@ -32,8 +32,6 @@ TICK_NS = 4_000_000
 SIDES = ('left', 'right')
 REMOTE_STOP = frozenset({'L2', 'B'})
 _LATENESS_KEPT = 15_000
-_REAL_TIME_PRIORITY = 1
-_NICE = -15
 _WINDING = 1
 
 
@@ -178,6 +176,9 @@ class ControlLoop:
         return output is not None and output.write
 
     def _ticks(self) -> None:
+        # This thread alone: middleware threads under real-time priority can spin for ever on a
+        # shared-memory lock whose owner, in another process, no longer gets a processor.
+        log.info('control thread: %s', claim_realtime())
         deadline_ns = time.monotonic_ns() + TICK_NS
         while not self._stopping.is_set():
             now_ns = time.monotonic_ns()
@@ -267,23 +268,6 @@ class ControlLoop:
         except ChunkRejected as rejected:
             log.error('chunk %d rejected: %s', chunk.index, rejected.reason)
             self.events.append(f'chunk_rejected: chunk {chunk.index}: {rejected.reason}')
-
-
-def claim_priority() -> str:
-    """Run this process, with all threads that it starts, before others; says how.
-
-    All of them, because the control thread waits for the one that holds the interpreter's lock.
-    """
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_REAL_TIME_PRIORITY))
-        return f'real-time priority {_REAL_TIME_PRIORITY}'
-    except PermissionError:
-        pass
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
-        return f'nice {_NICE}'
-    except PermissionError:
-        return 'no raised priority: this user may not'
 
 
 def quiet_garbage_collector() -> None:

@@ -30,11 +30,17 @@ from flashwam_ros.nodes.clock import ros_offset_ns, to_msg
 from flashwam_ros.nodes.control_loop import (
     ControlLoop,
     Snapshot,
-    claim_priority,
     collect_garbage,
     quiet_garbage_collector,
 )
-from flashwam_ros.nodes.lifecycle import CHUNK_QOS, COMMAND_QOS, SENSOR_QOS, declare_wire, run_node
+from flashwam_ros.nodes.lifecycle import (
+    CHUNK_QOS,
+    COMMAND_QOS,
+    SENSOR_QOS,
+    STATUS_QOS,
+    declare_wire,
+    run_node,
+)
 from flashwam_ros.robot.chunk import ChunkRejected
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.robot.description import load_description
@@ -48,6 +54,7 @@ JOINT_STATES_S = 0.02
 STATUS_S = 0.1
 DIAGNOSTICS_S = 1.0
 EXIT_LIMIT_S = 12.0
+START_LIMIT_S = 0.5
 ENGAGE_LIMIT_S = 4.0
 STATE_LIMIT_S = 5.0
 SWITCH_INTERVAL_S = 0.0005
@@ -59,9 +66,8 @@ WEIGHT_NAME = 'arm_sdk_weight'
 class G1Driver(LifecycleNode):
     """Lifecycle node around one `ControlLoop`."""
 
-    def __init__(self, priority: str = ''):
+    def __init__(self):
         super().__init__('g1_driver')
-        self.get_logger().info(f'scheduling: {priority or "as started"}')
         self._domain, self._interface = declare_wire(self)
         self.contract = RobotContract.load()
         self._description = load_description()
@@ -107,12 +113,13 @@ class G1Driver(LifecycleNode):
         """Take the arms over by a weight ramp from the measured pose; returns when it stands."""
         self._watch_writers()
         self.loop.activate()
-        if self.loop.wait_mode((Mode.HOLD, Mode.EXECUTE), ENGAGE_LIMIT_S):
+        if self.loop.wait_mode((Mode.ENGAGE, Mode.HOLD), START_LIMIT_S) and self.loop.wait_mode(
+            (Mode.HOLD,), ENGAGE_LIMIT_S
+        ):
             return super().on_activate(state)
         output = self.loop.snapshot.output
         self.get_logger().error(f'not activated: {output.mode.name}, {output.reason}')
-        self.loop.deactivate('activation failed')
-        self.loop.wait_mode((Mode.PASSIVE,), EXIT_LIMIT_S)
+        self.give_back('activation failed')
         return TransitionCallbackReturn.FAILURE
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -154,7 +161,7 @@ class G1Driver(LifecycleNode):
         self._joint_states = self.create_publisher(JointState, 'joint_states', SENSOR_QOS)
         self._joint_commands = self.create_publisher(JointState, 'joint_commands', SENSOR_QOS)
         self._applied = self.create_publisher(AppliedActions, 'applied_actions', COMMAND_QOS)
-        self._status = self.create_publisher(DriverStatus, 'driver_status', COMMAND_QOS)
+        self._status = self.create_publisher(DriverStatus, 'driver_status', STATUS_QOS)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         events = SubscriptionEventCallbacks(liveliness=self._on_liveliness)
         slow = MutuallyExclusiveCallbackGroup()
@@ -353,9 +360,8 @@ def _doubles(*parts) -> array:
 def main(argv: list[str] | None = None) -> int:
     """Run the node; SIGINT and SIGTERM give the arms back before it ends."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    how = claim_priority()
     return run_node(
-        lambda: G1Driver(how),
+        G1Driver,
         argv,
         threads=3,
         finish=lambda node, reason: node.give_back(reason),

@@ -37,6 +37,13 @@ COMMAND_QOS = QoSProfile(
     depth=4,
 )
 
+STATUS_QOS = QoSProfile(
+    reliability=QoSReliabilityPolicy.RELIABLE,
+    durability=QoSDurabilityPolicy.VOLATILE,
+    history=QoSHistoryPolicy.KEEP_LAST,
+    depth=50,
+)
+"""Status carries events that are told once: seconds of it may wait for a busy reader."""
 CHUNK_QOS = QoSProfile(
     reliability=QoSReliabilityPolicy.RELIABLE,
     durability=QoSDurabilityPolicy.VOLATILE,

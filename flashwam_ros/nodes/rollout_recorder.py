@@ -18,7 +18,7 @@ from flashwam_ros.msg import ActionChunk, AppliedActions, DriverStatus, PolicySt
 from flashwam_ros.nodes import convert
 from flashwam_ros.nodes.clock import from_msg
 from flashwam_ros.nodes.image_conversion import message_to_rgb
-from flashwam_ros.nodes.lifecycle import COMMAND_QOS, SENSOR_QOS
+from flashwam_ros.nodes.lifecycle import COMMAND_QOS, SENSOR_QOS, STATUS_QOS
 from flashwam_ros.robot.contract import RobotContract
 
 FILM_PERIOD_NS = 90_000_000
@@ -52,7 +52,7 @@ class RolloutRecorder:
             (JointState, 'joint_commands', self._on_commanded, SENSOR_QOS),
             (AppliedActions, 'applied_actions', self._on_applied, COMMAND_QOS),
             (ActionChunk, 'action_chunk', self._on_chunk, COMMAND_QOS),
-            (DriverStatus, 'driver_status', self._on_driver, COMMAND_QOS),
+            (DriverStatus, 'driver_status', self._on_driver, STATUS_QOS),
             (PolicyStatus, 'policy_status', self._on_policy, COMMAND_QOS),
         ]
         wanted += [
