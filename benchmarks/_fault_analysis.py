@@ -150,7 +150,7 @@ def draw(path: Path, trace: Trace, result: Mapping) -> None:
     )
     top.plot(trace.t, trace.weight, '.', ms=2, color='C3')
     top.set(ylabel='arm_sdk weight', ylim=(-0.05, 1.1))
-    _shade(top, result['modes'], result['end_s'])
+    _shade(top, result['modes'], result['heard_until_s'])
     for number, joint in enumerate(fastest(trace, 3)):
         colour = f'C{number}'
         middle.plot(trace.measured_t, trace.measured_q[:, joint], color=colour, lw=3, alpha=0.35)

@@ -12,24 +12,14 @@ from dataclasses import dataclass
 import rclpy
 from rclpy.action import ActionClient
 from rclpy.context import Context
-from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSLivelinessPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
 from flashwam_ros.action import RunRollout
 from flashwam_ros.msg import ActionChunk, AppliedActions, DriverStatus, PolicyStatus
-from flashwam_ros.nodes.lifecycle import COMMAND_QOS
+from flashwam_ros.nodes.lifecycle import CHUNK_QOS, COMMAND_QOS, STATUS_QOS
 
-#: The driver asks for this lease of whoever sends chunks.
-CHUNK_QOS = QoSProfile(
-    reliability=COMMAND_QOS.reliability,
-    history=COMMAND_QOS.history,
-    depth=COMMAND_QOS.depth,
-    liveliness=QoSLivelinessPolicy.AUTOMATIC,
-    liveliness_lease_duration=Duration(seconds=2.0),
-)
 #: Name under which a relay hears the policy's chunks.
 RELAYED = 'policy_chunk'
 _SPIN_S = 0.1
@@ -78,13 +68,13 @@ class Listener:
         )  # fmt: skip
         self.node = Node('measurement', context=self._context)
         self.clear()
-        for kind, topic, callback in (
-            (DriverStatus, 'driver_status', self._on_driver),
-            (PolicyStatus, 'policy_status', self._on_policy),
-            (ActionChunk, 'action_chunk', self._on_chunk),
-            (AppliedActions, 'applied_actions', self._on_applied),
+        for kind, topic, callback, qos in (
+            (DriverStatus, 'driver_status', self._on_driver, STATUS_QOS),
+            (PolicyStatus, 'policy_status', self._on_policy, COMMAND_QOS),
+            (ActionChunk, 'action_chunk', self._on_chunk, COMMAND_QOS),
+            (AppliedActions, 'applied_actions', self._on_applied, COMMAND_QOS),
         ):
-            self.node.create_subscription(kind, topic, callback, COMMAND_QOS)
+            self.node.create_subscription(kind, topic, callback, qos)
         self._client = ActionClient(self.node, RunRollout, 'run_rollout')
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)

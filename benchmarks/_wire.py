@@ -90,6 +90,13 @@ class WireRecorder:
         """Weight in the newest command, 0 before the first."""
         return cdr.LowCmd(self._heard[-1][2]).weight if self._heard else 0.0
 
+    @property
+    def last_speed(self) -> float:
+        """Fastest joint in the newest command, rad/s, 0 before the first."""
+        if not self._heard:
+            return 0.0
+        return float(np.abs(cdr.LowCmd(self._heard[-1][2]).dq[ARM_SLOTS]).max())
+
     def close(self) -> None:
         """Stop listening and leave the domain."""
         if self._closing:

@@ -5,11 +5,11 @@
 Run: ``python benchmarks/faults.py [--only NAME ...] [--out FOLDER] [--docs docs/faults.md]``
 
 For each fault the real graph is started on domains and ports of its own (twin, driver, camera,
-policy: scripted expert, rollout), a rollout begins, and 2 s after the first row the fault is
-injected. A passive reader of the robot's wire records every command until the arms have been given
-back. Exit code 0: every fault ended as expected. A pass is: weight 0 at the end and then silence,
-no command beyond the limits of position and velocity, the named reason, no retreat where it is
-forbidden.
+policy: scripted expert, rollout), a rollout begins, and 2 s after the first row, as soon as the
+arms move, the fault is injected. A passive reader of the robot's wire records every command until
+the arms have been given back. Exit code 0: every fault ended as expected. A pass is: weight 0 at
+the end and then silence, no command beyond the limits of position and velocity, the named reason,
+no retreat where it is forbidden.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ from flashwam_ros.wire.sim_bus import SimBus, SimulatorTimeoutError  # noqa: E40
 
 TASK, SEED = 'pot_potato', 10_000
 BEFORE_S = 2.0
+MOVING_RAD_S = 0.5
+MOVING_WITHIN_S = 10.0
 AFTER_S = 2.0
 LONGEST_S = 60.0
 TRIES = 3
@@ -278,7 +280,7 @@ def run(fault: Fault, out: Path, place: Place, seed: int = SEED) -> dict:
             running = stack.start_goal(
                 task=TASK, prompt='', seed=seed, time_limit=0.0, execution='async'
             )
-            fault_ns = _break(session, fault, running)
+            fault_ns = _break(session, fault, running, recorder)
             _watch(stack, recorder, fault_ns)
             end_s = (time.monotonic_ns() - fault_ns) * 1e-9
             _await_result(stack, running)
@@ -305,6 +307,7 @@ def run(fault: Fault, out: Path, place: Place, seed: int = SEED) -> dict:
             h.msg.reason for h in stack.listener.policy if h.at_ns > fault_ns and h.msg.reason)),
         'exit_codes': stack.supervisor.exit_codes,
         'end_s': end_s,
+        'heard_until_s': modes[-1][0],
         **analysis.timing(trace, modes, end_s),
         **analysis.motion(trace),
         'modes': _changes(modes),
@@ -335,7 +338,8 @@ def _prepare(session: Session, fault: Fault) -> None:
         session.chunks = listener.chunk_publisher()
 
 
-def _break(session: Session, fault: Fault, running) -> int:
+def _break(session: Session, fault: Fault, running, recorder: WireRecorder) -> int:
+    """Inject the fault while the arms move; returns when (monotonic ns)."""
     stack = session.stack
 
     def executing() -> bool:
@@ -346,7 +350,9 @@ def _break(session: Session, fault: Fault, running) -> int:
     stack.until(executing, 120.0, 'the first row')
     begun = time.monotonic()
     stack.until(lambda: time.monotonic() - begun > BEFORE_S, 2 * BEFORE_S, 'executing')
-    stack.until(executing, 5.0, 'executing')
+    stack.until(
+        lambda: executing() and recorder.last_speed > MOVING_RAD_S, MOVING_WITHIN_S, 'moving'
+    )
     return fault.inject(session)
 
 
