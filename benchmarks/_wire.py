@@ -107,18 +107,19 @@ class WireRecorder:
 
     def trace(self, zero_ns: int) -> Trace:
         """Everything heard, with times from `zero_ns` (monotonic)."""
-        writers = {}
-        for _, writer, _ in self._heard:
+        heard, measured = list(self._heard), list(self._measured)
+        writers: dict[int, int] = {}
+        for _, writer, _ in heard:
             writers.setdefault(writer, len(writers))
-        views = [cdr.LowCmd(raw) for _, _, raw in self._heard]
-        states = [cdr.LowState(raw) for _, raw in self._measured]
+        views = [cdr.LowCmd(raw) for _, _, raw in heard]
+        states = [cdr.LowState(raw) for _, raw in measured]
         return Trace(
-            t=np.array([(at - zero_ns) * 1e-9 for at, _, _ in self._heard]),
+            t=np.array([(at - zero_ns) * 1e-9 for at, _, _ in heard]),
             q=_arms([view.q for view in views]),
             dq=_arms([view.dq for view in views]),
             weight=np.array([view.weight for view in views]),
-            writer=np.array([writers[w] for _, w, _ in self._heard], int),
-            measured_t=np.array([(at - zero_ns) * 1e-9 for at, _ in self._measured]),
+            writer=np.array([writers[w] for _, w, _ in heard], int),
+            measured_t=np.array([(at - zero_ns) * 1e-9 for at, _ in measured]),
             measured_q=_arms([state.q for state in states]),
             measured_dq=_arms([state.dq for state in states]),
         )
