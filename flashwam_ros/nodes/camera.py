@@ -16,6 +16,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from flashwam_ros.imaging import ImageError, decode_jpeg
 from flashwam_ros.nodes.clock import to_msg
+from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.image_conversion import rgb_to_message
 from flashwam_ros.nodes.lifecycle import SENSOR_QOS, declare, run_node
 from flashwam_ros.robot.contract import Camera, RobotContract
@@ -103,7 +104,7 @@ class CameraNode(Node):
             for camera in cameras
         }
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self.create_timer(DIAGNOSTICS_S, self._publish_diagnostics)
+        self.create_timer(DIAGNOSTICS_S, self._publish_diagnostics, callback_group=QuickGroup())
         self._fault = 'the camera server has not answered yet'
         self._client = CameraClient(host, cameras, port, latency_s)
         self._stopping = threading.Event()
@@ -185,7 +186,7 @@ class CameraNode(Node):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM."""
-    return run_node(CameraNode, argv, threads=1)
+    return run_node(CameraNode, argv)
 
 
 if __name__ == '__main__':

@@ -18,7 +18,7 @@ from array import array
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import JointState
@@ -33,6 +33,7 @@ from flashwam_ros.nodes.control_loop import (
     collect_garbage,
     quiet_garbage_collector,
 )
+from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.lifecycle import (
     CHUNK_QOS,
     COMMAND_QOS,
@@ -164,27 +165,29 @@ class G1Driver(LifecycleNode):
         self._status = self.create_publisher(DriverStatus, 'driver_status', STATUS_QOS)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         events = SubscriptionEventCallbacks(liveliness=self._on_liveliness)
-        slow = MutuallyExclusiveCallbackGroup()
-        fast, services = MutuallyExclusiveCallbackGroup(), ReentrantCallbackGroup()
+        quick, slow = QuickGroup(), ReentrantCallbackGroup()
         chunk = self.create_subscription(
             ActionChunk, 'action_chunk', self._on_chunk, CHUNK_QOS,
-            event_callbacks=events, callback_group=fast,
+            event_callbacks=events, callback_group=quick,
         )  # fmt: skip
         self._entities = [
             (self.destroy_subscription, chunk),
             *(
-                (self.destroy_timer, self.create_timer(period, callback, callback_group=group))
-                for period, callback, group in (
-                    (STATUS_S, self._publish_status, slow),
-                    (DIAGNOSTICS_S, self._publish_diagnostics, slow),
+                (self.destroy_timer, self.create_timer(period, callback, callback_group=quick))
+                for period, callback in (
+                    (STATUS_S, self._publish_status),
+                    (DIAGNOSTICS_S, self._publish_diagnostics),
                 )
             ),
             *(
                 (
                     self.destroy_service,
-                    self.create_service(Trigger, name, callback, callback_group=services),
+                    self.create_service(Trigger, name, callback, callback_group=group),
                 )
-                for name, callback in (('~/stop', self._on_stop), ('~/release', self._on_release))
+                for name, callback, group in (
+                    ('~/stop', self._on_stop, quick),
+                    ('~/release', self._on_release, slow),
+                )
             ),
             *(
                 (self.destroy_publisher, publisher)
@@ -363,7 +366,6 @@ def main(argv: list[str] | None = None) -> int:
     return run_node(
         G1Driver,
         argv,
-        threads=3,
         finish=lambda node, reason: node.give_back(reason),
         failed=lambda node: node.loop is not None and bool(node.loop.failure),
     )

@@ -13,7 +13,6 @@ from collections.abc import Callable
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.duration import Duration
-from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import (
     QoSDurabilityPolicy,
@@ -23,6 +22,8 @@ from rclpy.qos import (
     QoSReliabilityPolicy,
 )
 from rclpy.signals import SignalHandlerOptions
+
+from flashwam_ros.nodes.executor import NodeExecutor
 
 SENSOR_QOS = QoSProfile(
     reliability=QoSReliabilityPolicy.BEST_EFFORT,
@@ -110,7 +111,6 @@ def run_node(
     make: Callable[[], Node],
     argv: list[str] | None,
     *,
-    threads: int = 2,
     finish: Callable[[Node, str], None] | None = None,
     failed: Callable[[Node], bool] = lambda node: False,
 ) -> int:
@@ -121,7 +121,6 @@ def run_node(
     Args:
         make: builds the node after rclpy was initialised.
         argv: command line, None for that of the process.
-        threads: threads of the executor.
         finish: called with the node and the reason in a thread of its own; spinning goes on until
         it
             returns.
@@ -138,7 +137,7 @@ def run_node(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda n, frame: received.append(signal.Signals(n).name))
     node = make()
-    executor = SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(threads)
+    executor = NodeExecutor()
     executor.add_node(node)
     finisher: threading.Thread | None = None
     code = 0

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+
+from flashwam_ros.nodes.executor import QuickGroup
 
 _LABELS = {
     Transition.TRANSITION_CONFIGURE: 'configure',
@@ -36,7 +37,7 @@ class LifecycleClient:
 
     def __init__(self, node: Node, name: str):
         self.name = name
-        group = ReentrantCallbackGroup()
+        group = QuickGroup()
 
         def client(kind, service):
             return node.create_client(kind, f'{name}/{service}', callback_group=group)

@@ -14,7 +14,6 @@ from functools import partial
 
 import numpy as np
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, JointState
@@ -23,6 +22,7 @@ from flashwam_ros.imaging import ImageError, to_policy_size
 from flashwam_ros.msg import ActionChunk, AppliedActions, PolicyStatus
 from flashwam_ros.nodes import convert
 from flashwam_ros.nodes.clock import from_msg
+from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.image_conversion import message_to_rgb
 from flashwam_ros.nodes.lifecycle import (
     CHUNK_QOS,
@@ -83,9 +83,7 @@ class PolicyNode(LifecycleNode):
         self._active = False
         self._load_failure = ''
         self._status = self.create_publisher(PolicyStatus, 'policy_status', COMMAND_QOS)
-        self.create_timer(
-            STATUS_S, self._publish_status, callback_group=MutuallyExclusiveCallbackGroup()
-        )
+        self.create_timer(STATUS_S, self._publish_status, callback_group=QuickGroup())
 
     # -- transitions ------------------------------------------------------------------------------
 
@@ -182,24 +180,23 @@ class PolicyNode(LifecycleNode):
     def _create_entities(self) -> None:
         self._chunks = self.create_publisher(ActionChunk, 'action_chunk', CHUNK_QOS)
         self._entities.append((self.destroy_publisher, self._chunks))
-        images, accounts = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
+        quick = QuickGroup()
         wanted = [
             (
                 Image,
                 f'{camera.topic}/image_raw',
                 partial(self._on_image, camera),
                 SENSOR_QOS,
-                images,
             )
             for camera in self.contract.cameras
         ]
         wanted += [
-            (AppliedActions, 'applied_actions', self._on_applied, COMMAND_QOS, accounts),
-            (JointState, 'joint_states', self._on_joints, SENSOR_QOS, accounts),
+            (AppliedActions, 'applied_actions', self._on_applied, COMMAND_QOS),
+            (JointState, 'joint_states', self._on_joints, SENSOR_QOS),
         ]
-        for kind, topic, callback, profile, group in wanted:
+        for kind, topic, callback, profile in wanted:
             subscription = self.create_subscription(
-                kind, topic, callback, profile, callback_group=group
+                kind, topic, callback, profile, callback_group=quick
             )
             self._entities.append((self.destroy_subscription, subscription))
 
@@ -271,7 +268,7 @@ class PolicyNode(LifecycleNode):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM."""
-    return run_node(PolicyNode, argv, threads=1)
+    return run_node(PolicyNode, argv)
 
 
 if __name__ == '__main__':

@@ -247,7 +247,7 @@ def _finish(node: RolloutNode, reason: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the node; an interrupted rollout is brought to a safe end first."""
-    return run_node(RolloutNode, argv, threads=6, finish=_finish)
+    return run_node(RolloutNode, argv, finish=_finish)
 
 
 if __name__ == '__main__':

@@ -8,7 +8,6 @@ from collections import deque
 from functools import partial
 
 import numpy as np
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 
@@ -17,6 +16,7 @@ from flashwam_ros.imaging import encode_jpeg
 from flashwam_ros.msg import ActionChunk, AppliedActions, DriverStatus, PolicyStatus
 from flashwam_ros.nodes import convert
 from flashwam_ros.nodes.clock import from_msg
+from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.image_conversion import message_to_rgb
 from flashwam_ros.nodes.lifecycle import COMMAND_QOS, SENSOR_QOS, STATUS_QOS
 from flashwam_ros.robot.contract import RobotContract
@@ -46,7 +46,7 @@ class RolloutRecorder:
         self.driver: tuple[DriverStatus | None, int] = (None, 0)
         self.policy: tuple[PolicyStatus | None, int] = (None, 0)
         self.recent_events: deque[str] = deque(maxlen=20)
-        group = MutuallyExclusiveCallbackGroup()
+        group = QuickGroup()
         wanted = [
             (JointState, 'joint_states', self._on_measured, SENSOR_QOS),
             (JointState, 'joint_commands', self._on_commanded, SENSOR_QOS),

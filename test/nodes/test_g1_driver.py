@@ -18,14 +18,14 @@ from std_srvs.srv import Trigger  # noqa: E402
 
 from flashwam_ros.msg import ActionChunk, AppliedActions, DriverStatus  # noqa: E402
 from flashwam_ros.nodes import convert  # noqa: E402
-from flashwam_ros.nodes.lifecycle import CHUNK_QOS, COMMAND_QOS, SENSOR_QOS  # noqa: E402
+from flashwam_ros.nodes.lifecycle import CHUNK_QOS, COMMAND_QOS, SENSOR_QOS, STATUS_QOS  # noqa: E402
 from flashwam_ros.nodes.lifecycle_client import LifecycleClient, NodeUnavailableError  # noqa: E402
 from flashwam_ros.robot import chunk as robot_chunk  # noqa: E402
 from flashwam_ros.robot.contract import RobotContract  # noqa: E402
 from flashwam_ros.robot.settings import load_settings  # noqa: E402
 from flashwam_ros.wire.release import ReleaseError, release  # noqa: E402
 from flashwam_ros.wire.robot_bus import RobotBus  # noqa: E402
-from flashwam_ros.wire.sim_bus import SimBus  # noqa: E402
+from flashwam_ros.wire.sim_bus import SimBus, SimulatorTimeoutError  # noqa: E402
 
 CONTRACT = RobotContract.load()
 HOME = load_settings().home
@@ -41,13 +41,23 @@ class Rig:
         processes.twin('red_bottle', '--camera-ports', '')
         processes.node('g1_driver', f'unitree_domain:={DOMAIN}')
         self.sim = SimBus(DOMAIN, 'lo')
-        self.sim.reset('red_bottle', 1, 60.0)
-        self.status = listener.listen(DriverStatus, 'driver_status', COMMAND_QOS)
+        self.sim.wait_state(60.0)
+        self._reset()
+        self.status = listener.listen(DriverStatus, 'driver_status', STATUS_QOS)
         self.joints = listener.listen(JointState, 'joint_states', SENSOR_QOS)
         self.accounts = listener.listen(AppliedActions, 'applied_actions', COMMAND_QOS)
         self.chunks = listener.node.create_publisher(ActionChunk, 'action_chunk', CHUNK_QOS)
         self.driver = LifecycleClient(listener.node, 'g1_driver')
         self.driver.configure(SLOW_S)
+
+    def _reset(self):
+        """Again where the request went to the twin of the last test, which DDS still remembers."""
+        for _ in range(5):
+            try:
+                return self.sim.reset('red_bottle', 1, 5.0)
+            except SimulatorTimeoutError:
+                continue
+        raise AssertionError('the twin does not answer')
 
     def active(self):
         self.driver.activate(SLOW_S)

@@ -1,0 +1,102 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""One whole rollout, started as a user starts it, on private domains and ports."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+import flashwam_ros
+
+ROOT = pathlib.Path(flashwam_ros.__file__).parents[1]
+ROS_DOMAIN, UNITREE_DOMAIN = 63, 43
+LIMIT_S = 240.0
+TRIES = 3
+# A machine that is busy with something else can spoil a real-time run; the run says so itself.
+BUSY_MACHINE = ('real_time_factor', 'no key frame from camera', 'is stale: newest frame')
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `flashwam run` left: exit code, what it said, its folder and summary."""
+
+    code: int
+    text: str
+    log: str
+    folder: pathlib.Path | None
+    summary: dict
+
+
+def free_ports():
+    """A request port and three neighbouring camera ports that are free now."""
+    for first in range(57400, 59400, 7):
+        sockets = []
+        try:
+            for port in range(first, first + 4):
+                probe = socket.socket()
+                sockets.append(probe)
+                probe.bind(('127.0.0.1', port))
+            return first, first + 1
+        except OSError:
+            continue
+        finally:
+            for probe in sockets:
+                probe.close()
+    raise RuntimeError('no free ports')
+
+
+def run_once(folder, arguments):
+    request_port, camera_port = free_ports()
+    process = subprocess.Popen(
+        [
+            sys.executable, '-m', 'flashwam_ros.cli', 'run', *arguments,
+            f'unitree_domain:={UNITREE_DOMAIN}', f'camera_request_port:={request_port}',
+            f'camera_port:={camera_port}', f'output_dir:={folder}',
+        ],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            'ROS_DOMAIN_ID': str(ROS_DOMAIN),
+            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+            'ROS_LOCALHOST_ONLY': '1',
+        },
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        text, _ = process.communicate(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        text, _ = process.communicate(timeout=60)
+        pytest.fail(f'the rollout did not end in {LIMIT_S:.0f} s:\n{text}')
+    log = (folder / 'last_run.log').read_text()
+    summaries = sorted(folder.glob('*/summary.json'))
+    if not summaries:
+        return Run(process.returncode, text, log, None, {})
+    return Run(
+        process.returncode, text, log, summaries[-1].parent,
+        json.loads(summaries[-1].read_text()),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def rollout(tmp_path):
+    """Run a rollout; again where the machine was too busy for a valid one."""
+
+    def run(*arguments):
+        for attempt in range(TRIES):
+            folder = tmp_path / str(attempt)
+            folder.mkdir()
+            result = run_once(folder, arguments)
+            reason = result.summary.get('reason', '')
+            if not any(text in reason for text in BUSY_MACHINE):
+                return result
+        return result
+
+    return run
