@@ -262,18 +262,19 @@ def _train(options: argparse.Namespace) -> int:
     run = TeacherTraining(episodes, options.out, recipe, _connect(options))
     counts = {task: sum(e.task == task for e in episodes) for task in {e.task for e in episodes}}
     report = reporter('teacher')
-    export = None
+    export, target = None, options.export or options.out / 'export'
     if run.peers.rank == 0:
         size = sum(p.numel() for p in run.model.parameters())
         report(f'{size / 1e6:.2f} M parameters, episodes {counts}, from step {run.step}')
 
         def export() -> None:
-            run.export(options.codec, options.out / 'export', {'episodes': counts})
+            run.export(options.codec, target, {'episodes': counts})
 
-    run.run(report, on_export=export)
+    if not options.export_only:
+        run.run(report, on_export=export)
     if export is not None:
         export()
-        report(f'done at step {run.step}: {options.out / "export"}')
+        report(f'done at step {run.step}: {target}')
     return 0
 
 
@@ -302,9 +303,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help='YAML (default: the installed nano_teacher.yaml)')
     parser.add_argument('--processes', type=int, default=1, help='one core each')
     parser.add_argument('--port', type=int, default=29517, help='loopback port of the processes')
+    parser.add_argument('--export-only', action='store_true',
+                        help='write the checkpoint folder of the saved state, do not train')
+    parser.add_argument('--export', type=Path, default=None,
+                        help='checkpoint folder (default: <out>/export)')
     parser.add_argument('--rank', type=int, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
-    if options.processes > 1 and options.rank is None:
+    if options.processes > 1 and options.rank is None and not options.export_only:
         return _spawn(options, argv)
     return _train(options)
 
