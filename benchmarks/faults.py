@@ -54,6 +54,7 @@ MOVING_RAD_S = 0.5
 MOVING_WITHIN_S = 10.0
 AFTER_S = 2.0
 LONGEST_S = 60.0
+FRAME_PERIOD_S = 0.2
 TRIES = 3
 RESULT_S = 45.0
 LATE_S = 1.5
@@ -254,13 +255,17 @@ FAULTS = (
 )  # fmt: skip
 
 
-def _relayed(graph: Graph) -> Graph:
+def _changed(graph: Graph, relays: bool) -> Graph:
+    """Patience with late pictures, which the expert does not look at; a relay if wanted."""
     from benchmarks._listener import RELAYED
 
-    names = (('action_chunk', RELAYED),)
-    return Graph(tuple(
-        replace(p, remappings=names) if p.name == 'policy' else p for p in graph.processes
-    ))  # fmt: skip
+    policy = graph['policy']
+    policy = replace(
+        policy,
+        parameters=(*policy.parameters, ('frame_period', FRAME_PERIOD_S)),
+        remappings=(('action_chunk', RELAYED),) if relays else (),
+    )
+    return Graph(tuple(policy if p.name == 'policy' else p for p in graph.processes))
 
 
 def run(fault: Fault, out: Path, place: Place, seed: int = SEED) -> dict:
@@ -271,8 +276,8 @@ def run(fault: Fault, out: Path, place: Place, seed: int = SEED) -> dict:
         'task': TASK, 'policy': 'expert', 'execution': 'async', 'seed': str(seed),
         'output_dir': str(rollouts),
     }  # fmt: skip
-    change = _relayed if fault.relays else lambda graph: graph
-    with Stack(values, place, out / f'{fault.name}.log', change) as stack:
+    log = out / f'{fault.name}.log'
+    with Stack(values, place, log, lambda graph: _changed(graph, fault.relays)) as stack:
         recorder, sim = WireRecorder(place.unitree_domain), SimBus(place.unitree_domain, 'lo')
         try:
             session = Session(stack, sim)
