@@ -22,6 +22,7 @@ PAUSE_S = 0.1
 WINDOW_S = 0.04
 SPEED_TOLERANCE = 1.15
 FULL_WEIGHT = 0.999
+LONGEST_TEXT = 70
 _NEAR_S = 0.03
 _COLOURS = {'ENGAGE': 'C0', 'HOLD': 'C1', 'EXECUTE': 'C2', 'RETREAT': 'C4', 'RELEASE': 'C3'}
 COLUMNS = (
@@ -194,7 +195,8 @@ def montage(path: Path, results: Sequence[Mapping], folder: Path) -> None:
         axis.set_xlim(-2.0, min(result['end_s'], 16.0))
         axis.tick_params(labelsize=6)
         weight.tick_params(labelsize=6)
-        axis.set_title(f'{result["fault"]}: {result["reason"] or "goes on"}', fontsize=8)
+        end = 'goes on' if result['goes_on'] else result['reason']
+        axis.set_title(f'{result["fault"]}: {end}', fontsize=8)
     figure.supxlabel('s from the fault; points: commanded (rad), lines: measured; red: weight',
                      fontsize=9)  # fmt: skip
     figure.tight_layout()
@@ -251,6 +253,6 @@ def _row(result: Mapping) -> list[str]:
         '-' if goes_on else ('yes' if result['retreat'] else 'no'),
         number('speed'), number('step', '.3f'), number('handover_step', '.3f'),
         number('tracking', '.3f'), number('arm_speed'),
-        result['rollout'],
+        result['rollout'][:LONGEST_TEXT],
         'yes' if not result['problems'] else 'NO: ' + '; '.join(result['problems']),
     ]  # fmt: skip
