@@ -234,9 +234,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = run_rollout(graph, settings, own, log)
     except RunError as error:
         sys.stderr.write(f'flashwam run: {error}; see {log.path}\n')
-        return 1
-    _say(describe(json.loads(result.summary_json), result.folder))
-    return 0 if result.verdict in ('success', 'failure') else 1
+        code = 1
+    else:
+        _say(describe(json.loads(result.summary_json), result.folder))
+        code = 0 if result.verdict in ('success', 'failure') else 1
+    from flashwam_ros.nodes.lifecycle import leave_at_exit
+
+    leave_at_exit(code)
+    return code
 
 
 if __name__ == '__main__':
