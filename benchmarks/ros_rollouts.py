@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -211,7 +212,9 @@ def reasons(done: Mapping[tuple[str, int], Mapping]) -> list[str]:
     counts: dict[tuple[str, str], int] = {}
     for (task, _), entry in done.items():
         if not entry['success']:
-            key = task, f'{entry["verdict"]}: {entry["reason"][:120]}'
+            # Time stamps would make every reason another one.
+            said = re.sub(r'\d{4,}', '…', entry['reason'])[:120]
+            key = task, f'{entry["verdict"]}: {said}'
             counts[key] = counts.get(key, 0) + 1
     return [f'- {task}: {count} x {text}' for (task, text), count in sorted(counts.items())]
 
