@@ -31,7 +31,7 @@ SENSOR_QOS = QoSProfile(
     reliability=QoSReliabilityPolicy.BEST_EFFORT,
     durability=QoSDurabilityPolicy.VOLATILE,
     history=QoSHistoryPolicy.KEEP_LAST,
-    depth=5,
+    depth=10,
 )
 COMMAND_QOS = QoSProfile(
     reliability=QoSReliabilityPolicy.RELIABLE,

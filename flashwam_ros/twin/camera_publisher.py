@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The twin's cameras in a process of their own: pictures never slow the physics.
 
-The process draws the newest shared state at the camera rate and serves it as the camera server
-does. When drawing is too slow it leaves frames out. It ends with the process that started it.
+The process draws the shared states at the camera rate and serves them as the camera server does.
+After a stall it catches up from the states kept, with their true stamps; when it is further behind
+than that it leaves frames out. It ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import argparse
 import contextlib
 import logging
 import os
-import time
 from collections.abc import Sequence
 
 from flashwam_ros.robot.contract import Camera, RobotContract
@@ -22,7 +22,8 @@ from flashwam_ros.wire.teleimager import CameraServer, StreamError, encode_stamp
 log = logging.getLogger(__name__)
 
 _JPEG_QUALITY = 90
-_WAIT_S = 0.01
+_WAIT_S = 0.005
+_BACKLOG_NS = 300_000_000
 _PRIORITY = -5
 
 
@@ -56,19 +57,23 @@ def _serve(snapshot_fd: int, cameras: Sequence[Camera], server: CameraServer, ra
         if parent_gone(_WAIT_S):
             return
     maker.load(snapshot.task)
-    period = 1.0 / rate_hz
-    due = time.monotonic()
+    period_ns = int(1e9 / rate_hz)
+    due_ns = shared.read().stamp_ns
     sent = dropped = 0
-    while not parent_gone(max(0.0, due - time.monotonic())):
-        snapshot = shared.read() or snapshot
+    wait_s = 0.0
+    while not parent_gone(wait_s):
+        snapshot = shared.read_from(due_ns)
+        wait_s = _WAIT_S if snapshot is None else 0.0
+        if snapshot is None:
+            continue
         for camera, jpeg in maker.draw(snapshot, _JPEG_QUALITY):
             server.send(camera.wire_name, encode_stamp(jpeg, sent, snapshot.stamp_ns))
         sent += 1
-        due += period
-        late = int((time.monotonic() - due) / period)
+        due_ns += period_ns
+        late = (shared.read().stamp_ns - _BACKLOG_NS - due_ns) // period_ns
         if late > 0:
             dropped += late
-            due += late * period
+            due_ns += late * period_ns
         shared.report(sent, dropped)
     maker.close()
 

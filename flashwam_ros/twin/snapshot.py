@@ -1,9 +1,10 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The newest physical state in memory shared by the physics process and those that draw it.
+"""The latest physical states in memory shared by the physics process and those that draw them.
 
-One writer, any number of readers, nobody waits: a counter that is odd while the writer is at work
-tells a reader to try again. The memory has no name, so nothing is left behind after a crash.
+A ring of states: one writer, any number of readers, nobody waits. A slot's counter is odd while
+the writer is at work on it, which tells a reader to try again. The memory has no name, so nothing
+is left behind after a crash.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import numpy as np
 
 from flashwam_ros.twin import scenes
 
+_SLOTS = 64
 _HEADER = 8
 _VALUES = 512
-_SIZE = 8 * (2 * _HEADER + _VALUES)
+_SIZE = 8 * (2 * _HEADER + _SLOTS * (_HEADER + _VALUES))
 _TRIES = 1000
 
 
@@ -57,30 +59,53 @@ class SharedSnapshot:
             os.ftruncate(fd, _SIZE)
         self.fd = fd
         memory = mmap.mmap(fd, _SIZE)
-        self._head = np.frombuffer(memory, np.int64, _HEADER)
+        self._count = np.frombuffer(memory, np.int64, 1)
         self._stats = np.frombuffer(memory, np.int64, _HEADER, 8 * _HEADER)
-        self._values = np.frombuffer(memory, np.float64, _VALUES, 16 * _HEADER)
+        slots = np.frombuffer(memory, np.int64, offset=16 * _HEADER).reshape(_SLOTS, -1)
+        self._heads, self._values = slots[:, :_HEADER], slots[:, _HEADER:].view(np.float64)
 
     def write(self, data: mujoco.MjData, task: str, episode: int, stamp_ns: int) -> None:
         """Store the state of `data`."""
         parts = (data.qpos, data.mocap_pos.ravel(), data.mocap_quat.ravel())
         values = np.concatenate(parts)
-        self._head[0] += 1
-        self._head[1:5] = (stamp_ns, episode, scenes.TASKS.index(task), len(values))
-        self._values[: len(values)] = values
-        self._head[0] += 1
+        number = int(self._count[0])
+        head = self._heads[number % _SLOTS]
+        head[0] = 2 * number + 1
+        head[1:5] = (stamp_ns, episode, scenes.TASKS.index(task), len(values))
+        self._values[number % _SLOTS, : len(values)] = values
+        head[0] = 2 * number + 2
+        self._count[0] = number + 1
 
     def read(self) -> Snapshot | None:
         """The newest state, None before the first."""
         for _ in range(_TRIES):
-            before = int(self._head[0])
-            stamp_ns, episode, task, count = self._head[1:5].tolist()
-            values = self._values[:count].copy()
-            if before % 2 == 0 and int(self._head[0]) == before:
-                return None if before == 0 else Snapshot(
-                    stamp_ns, episode, scenes.TASKS[task], values
-                )  # fmt: skip
+            number = int(self._count[0]) - 1
+            if number < 0:
+                return None
+            snapshot = self._read(number)
+            if snapshot is not None:
+                return snapshot
         return None
+
+    def read_from(self, stamp_ns: int) -> Snapshot | None:
+        """The oldest state kept that is not older than a stamp (ns), None where there is none."""
+        number = int(self._count[0])
+        found = None
+        for candidate in range(number - 1, max(-1, number - _SLOTS), -1):
+            snapshot = self._read(candidate)
+            if snapshot is None or snapshot.stamp_ns < stamp_ns:
+                break
+            found = snapshot
+        return found
+
+    def _read(self, number: int) -> Snapshot | None:
+        """State `number`, None where the writer has gone over it."""
+        head = self._heads[number % _SLOTS]
+        _, stamp_ns, episode, task, count = head[:5].tolist()
+        values = self._values[number % _SLOTS, :count].copy()
+        if int(head[0]) != 2 * number + 2:
+            return None
+        return Snapshot(stamp_ns, episode, scenes.TASKS[task], values)
 
     def report(self, frames: int, dropped: int) -> None:
         """The drawing side's counters: sets of pictures sent, and left out for lack of time."""

@@ -7,6 +7,7 @@ one PUB socket per camera, one message is one JPEG. The stock protocol has neith
 sequence number; ours rides inside the JPEG as a comment segment, which every decoder skips.
 """
 
+import contextlib
 import json
 import struct
 import threading
@@ -25,6 +26,7 @@ _MAGIC = b'flashwam1'
 _STAMP = struct.Struct('<9sQq')
 _REQUEST_RETRY_S = 1.0
 _REP_POLL_MS = 200
+_QUEUE = 16
 
 
 class CameraTable(Protocol):
@@ -146,7 +148,7 @@ class CameraServer:
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, 0)
         if kind == zmq.PUB:
-            socket.setsockopt(zmq.SNDHWM, 2)
+            socket.setsockopt(zmq.SNDHWM, _QUEUE)
         try:
             socket.bind(f'tcp://{host}:{port or "*"}')
         except zmq.ZMQError as error:
@@ -179,7 +181,10 @@ class CameraFrame:
 
 
 class CameraClient:
-    """Receives the newest frame of each camera; asks the server for its ports until it answers.
+    """Receives the frames of the cameras; asks the server for its ports until it answers.
+
+    Stamped frames that arrived in a burst all count: their stamps say when they were captured. Of
+    frames without a stamp only the newest does, as the arrival is all that dates them.
 
     Args:
         host: the camera server's address.
@@ -219,7 +224,7 @@ class CameraClient:
             if socket is self._request:
                 self._subscribe(socket.recv())
             else:
-                frames.append(self._frame(self._keys[socket], socket.recv()))
+                frames.extend(self._frames(socket))
         return frames
 
     def close(self) -> None:
@@ -249,13 +254,20 @@ class CameraClient:
         config = _checked_config(reply, [camera.wire_name for camera in self._cameras])
         for camera in self._cameras:
             socket = self._context.socket(zmq.SUB)
-            socket.setsockopt(zmq.CONFLATE, 1)
-            socket.setsockopt(zmq.RCVHWM, 1)
+            socket.setsockopt(zmq.RCVHWM, _QUEUE)
             socket.setsockopt(zmq.SUBSCRIBE, b'')
             socket.connect(f'tcp://{self._host}:{config[camera.wire_name]["zmq_port"]}')
             self._poller.register(socket, zmq.POLLIN)
             self._keys[socket] = camera.key
         self.config = config
+
+    def _frames(self, socket: zmq.Socket) -> list[CameraFrame]:
+        frames = []
+        with contextlib.suppress(zmq.Again):
+            for _ in range(_QUEUE):
+                frames.append(self._frame(self._keys[socket], socket.recv(zmq.NOBLOCK)))
+        stamped = [frame for frame in frames if not frame.estimated]
+        return stamped or frames[-1:]
 
     def _frame(self, key: str, jpeg: bytes) -> CameraFrame:
         arrival_ns, now_ns = time.monotonic_ns(), time.time_ns()
