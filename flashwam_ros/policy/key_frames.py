@@ -15,6 +15,9 @@ from flashwam_ros.policy.protocol import HistoryError, KeyFrame, StreamError
 MARGIN_NS = 5_000_000
 """Slack beyond half a frame period within which a frame still counts as the one that was due."""
 
+FIRST_PATIENCE_NS = 5_000_000_000
+"""How long the first complete set of frames may take: streams connect one after the other."""
+
 
 @dataclass
 class _Stream:
@@ -135,7 +138,7 @@ class KeyFrameBuffer:
             due_ns = min(newest)
             if max(self._distance(camera, due_ns) for camera in self.cameras) <= self.tolerance_ns:
                 return self.pick(due_ns, now_ns)
-        if now_ns - start_ns > self.stale_after_ns:
+        if now_ns - start_ns > FIRST_PATIENCE_NS:
             self.check_fresh(now_ns)
         return None
 

@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 _IDLE_WAIT_S = 0.01
 _KEPT_FRAMES = 4
-_FIRST_FRAMES_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,6 @@ class PolicyWorker:
         self._policy: Policy | None = None
         self._loop: PredictExecuteLoop | None = None
         self._recent = {camera.key: deque(maxlen=_KEPT_FRAMES) for camera in contract.cameras}
-        self._begun_ns = 0
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name='policy', daemon=True)
         self._thread.start()
@@ -181,8 +179,7 @@ class PolicyWorker:
         self._loop = PredictExecuteLoop(
             mode, self.contract, self._frame_period_s, self._stale_after_s
         )
-        self._begun_ns = self._now_ns()
-        self._loop.begin(session, self._begun_ns)
+        self._loop.begin(session, self._now_ns())
         for camera, frames in self._recent.items():
             for stamp_ns, image in frames:
                 self._loop.add_frame(camera, image, stamp_ns)
@@ -203,7 +200,7 @@ class PolicyWorker:
         """Run jobs until events wait or nothing is due."""
         while self._loop is not None and self._queue.empty():
             now_ns = self._now_ns()
-            if now_ns - self._begun_ns > _FIRST_FRAMES_S * 1e9:
+            if self._loop.predicted:
                 self._loop.frames.check_fresh(now_ns)
             job = self._loop.next_job(now_ns)
             self._refresh()

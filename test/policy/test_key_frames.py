@@ -93,9 +93,10 @@ def test_the_first_set_needs_no_exact_time_but_every_camera():
 
 def test_the_first_set_names_the_camera_that_sends_nothing():
     frames = KeyFrameBuffer(['head', 'left_wrist'])
-    frames.add('head', IMAGE, 600 * MS)
+    frames.add('head', IMAGE, 5000 * MS)
+    assert frames.pick_first(0, 4900 * MS) is None, 'streams connect one after the other'
     with pytest.raises(StreamError, match="camera 'left_wrist' has sent no frame"):
-        frames.pick_first(0, 700 * MS)
+        frames.pick_first(0, 5100 * MS)
 
 
 def test_unknown_camera_and_old_frames():

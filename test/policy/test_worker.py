@@ -106,7 +106,9 @@ def test_a_session_starts_with_frames_from_before_and_predicts(worker, chunks):
         (ZeroDivisionError('oops'), 'ZeroDivisionError: oops'),
     ],
 )
-def test_a_failing_policy_is_a_named_error_and_the_next_session_works(worker, chunks, fault, reason):
+def test_a_failing_policy_is_a_named_error_and_the_next_session_works(
+    worker, chunks, fault, reason
+):
     policy = Still(fault=fault)
     worker.load(lambda: policy).result(LIMIT_S)
     feed(worker)
