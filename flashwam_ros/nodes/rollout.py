@@ -179,8 +179,11 @@ class RolloutNode(Node):
         self._policy.activate(ACTIVATE_S)
 
     def _give_back(self, watch: RolloutWatch) -> None:
-        """A safe pose, whatever happened; a node that is gone is named, not waited for."""
-        for client, limit_s in ((self._policy, ACTIVATE_S), (self._driver, DEACTIVATE_S)):
+        """A safe pose, whatever happened; a node that is gone is named.
+
+        The driver first: a policy that does not answer must not keep the arms waiting.
+        """
+        for client, limit_s in ((self._driver, DEACTIVATE_S), (self._policy, ACTIVATE_S)):
             try:
                 client.deactivate(limit_s)
             except NodeUnavailableError as error:
