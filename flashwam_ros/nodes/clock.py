@@ -14,11 +14,26 @@ from builtin_interfaces.msg import Time
 from rclpy.clock import Clock
 
 SECOND_NS = 1_000_000_000
+_READINGS = 5
+_CLOSE_NS = 50_000
 
 
-def ros_offset_ns(clock: Clock) -> int:
-    """What to add to a monotonic stamp to get ROS time, ns."""
-    return clock.now().nanoseconds - time.monotonic_ns()
+def ros_offset_ns(clock: Clock, monotonic=time.monotonic_ns) -> int:
+    """What to add to a monotonic stamp to get ROS time, ns.
+
+    Two clocks cannot be read at once, and on a busy machine milliseconds may pass between the two
+    readings: the narrowest of a few bracketed readings counts.
+    """
+    best_ns, offset_ns = None, 0
+    for _ in range(_READINGS):
+        before = monotonic()
+        ros = clock.now().nanoseconds
+        after = monotonic()
+        if best_ns is None or after - before < best_ns:
+            best_ns, offset_ns = after - before, ros - (before + after) // 2
+        if best_ns < _CLOSE_NS:
+            break
+    return offset_ns
 
 
 def to_msg(stamp_ns: int) -> Time:
