@@ -40,7 +40,7 @@ def external_view(
     simulation = Simulation(task)
     simulation.reset(seed)
     model, data = simulation.model, simulation.data
-    renderer = Renderer(model, *size, 'pretty')
+    renderer = Renderer(model, *size, 'film')
     try:
         drawn, picture = None, None
         for state in states:

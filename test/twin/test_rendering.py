@@ -80,7 +80,7 @@ def test_objects_differ_from_each_other_and_from_the_table():
 
 def test_wood_is_neither_black_nor_burnt_out():
     model, data = scene()
-    for quality in ('policy', 'pretty'):
+    for quality in ('policy', 'film', 'pretty'):
         with Renderer(model, 160, 120, quality) as renderer:
             wood = renderer.render(data, 'view')[55:75, 50:110].reshape(-1, 3)
         assert 120 < wood.mean() < 225
