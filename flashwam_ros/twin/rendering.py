@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of the twin without a screen.
 
-Two qualities. 'policy' is what models see, in demonstrations and roll-outs alike: cheap, no
+Three qualities. 'policy' is what models see, in demonstrations and roll-outs alike: cheap, no
 shadow map, soft fake shadows. 'pretty' is for people: real shadows, smooth edges, reflections.
+'film' lies between: what a rollout is filmed with.
 
 An OpenGL context belongs to the thread that made it: create, use and close a `Renderer` in one
 thread, and keep one per process for as long as pictures are needed. MuJoCo is imported, and
