@@ -33,6 +33,7 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     'run': Verb('nodes.run_client:main', 'one rollout in the simulator, with video and summary'),
+    'rollout': Verb('nodes.run_client:rollout_main', 'ask the running graph for one rollout'),
     'launch': Verb('bringup.command:main', 'start all processes of a task, without ros2 launch'),
     'release': Verb('wire.release:main', 'ramp the authority over the arms down, now'),
     'twin': Verb('twin.server:main', 'the simulated robot alone, on the robot\'s own wire'),

@@ -3,6 +3,7 @@
 """`flashwam run`: start everything, run one rollout, say how it went, stop everything.
 
 usage: flashwam run [name:=value ...]     (or --name value)
+       flashwam rollout [name:=value ...] asks a graph that is running already; Ctrl-C cancels
 
 Takes the arguments of `flashwam launch g1_task` and time_limit:=SECONDS, prompt:=TEXT.
 Exit code: 0 after a valid rollout, success or failure; 1 otherwise; 2 for wrong arguments.
@@ -16,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from flashwam_ros.bringup.supervisor import Supervisor
 READY_S = 60.0
 RESULT_S = 1200.0
 STOP_S = 60.0
+CANCEL_S = 5.0
 _OWN = {'time_limit': '0', 'prompt': ''}
 _LOUD = ('[ERROR]', '[FATAL]', 'Traceback', 'not released', 'refused')
 
@@ -120,15 +122,15 @@ def run_rollout(graph: Graph, settings: Settings, own: Mapping[str, str], log: _
     Raises:
         RunError: no result came.
     """
-    # This process must hear the others, which are started with these.
-    os.environ.update(dict(graph['rollout'].environment))
     supervisor = Supervisor(graph, log)
-    interrupted = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: interrupted.set())
+
+    def ended() -> str:
+        return f'the processes have ended: {supervisor.reason}' if supervisor.wait(0.0) else ''
+
+    client = _Client(graph, settings, own, ended)
     supervisor.start_in_background()
     try:
-        return _Client(settings, own, supervisor, interrupted).result()
+        return client.result()
     finally:
         _say('stopping')
         supervisor.request_stop('the rollout is over')
@@ -137,19 +139,29 @@ def run_rollout(graph: Graph, settings: Settings, own: Mapping[str, str], log: _
 
 
 class _Client:
-    """One goal to `run_rollout`."""
+    """One goal to `run_rollout`; SIGINT and SIGTERM cancel it.
+
+    Args:
+        graph: the graph that answers (its environment decides whom this process can hear).
+        settings: task, seed, execution and namespace.
+        own: prompt and time limit.
+        ended: says why the graph is gone, '' while it is not.
+    """
 
     def __init__(
         self,
+        graph: Graph,
         settings: Settings,
         own: Mapping[str, str],
-        supervisor: Supervisor,
-        interrupted: threading.Event,
+        ended: Callable[[], str] = lambda: '',
     ):
+        os.environ.update(dict(graph['rollout'].environment))
         self._settings = settings
         self._own = own
-        self._supervisor = supervisor
-        self._interrupted = interrupted
+        self._ended = ended
+        self._interrupted = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self._interrupted.set())
         self._shown = ''
 
     def result(self):
@@ -182,11 +194,19 @@ class _Client:
             try:
                 return self._spin(rclpy, node, done, RESULT_S).result
             except RunError:
-                handle.cancel_goal_async()
+                self._cancel(rclpy, node, handle)
                 raise
         finally:
             node.destroy_node()
             rclpy.try_shutdown()
+
+    @staticmethod
+    def _cancel(rclpy, node, handle) -> None:
+        """The arms must not go on for somebody who has left: wait until the cancel is taken."""
+        taken = handle.cancel_goal_async()
+        deadline = time.monotonic() + CANCEL_S
+        while not taken.done() and time.monotonic() < deadline:
+            rclpy.spin_once(node, timeout_sec=0.1)
 
     def _spin(self, rclpy, node, future, limit_s: float):
         deadline = time.monotonic() + limit_s
@@ -198,8 +218,8 @@ class _Client:
     def _check(self, deadline: float, late: str) -> None:
         if self._interrupted.is_set():
             raise RunError('interrupted')
-        if self._supervisor.wait(0.0):
-            raise RunError(f'the processes have ended: {self._supervisor.reason}')
+        if reason := self._ended():
+            raise RunError(reason)
         if time.monotonic() > deadline:
             raise RunError(late)
 
@@ -214,7 +234,25 @@ class _Client:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one rollout; returns the exit code."""
+    """`flashwam run`; returns the exit code."""
+
+    def start_and_run(graph: Graph, settings: Settings, own: Mapping[str, str]):
+        log = _Log(Path(settings.output_dir) / 'last_run.log')
+        _say(f'{settings.task} with {settings.policy}, {settings.execution}; '
+             f'all output: {log.path}')  # fmt: skip
+        return run_rollout(graph, settings, own, log)
+
+    return _program('run', argv, start_and_run)
+
+
+def rollout_main(argv: Sequence[str] | None = None) -> int:
+    """`flashwam rollout`; returns the exit code."""
+    return _program(
+        'rollout', argv, lambda graph, settings, own: _Client(graph, settings, own).result()
+    )
+
+
+def _program(verb: str, argv: Sequence[str] | None, act) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if {'-h', '--help'} & set(argv):
         sys.stdout.write(__doc__.split('\n', 2)[2] + '\n' + usage())
@@ -226,14 +264,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise SettingsError(f'time_limit:={own["time_limit"]} is not a number of seconds')
         settings, graph = Settings.parse(values), graph_for(values)
     except SettingsError as error:
-        sys.stderr.write(f'flashwam run: {error}\n')
+        sys.stderr.write(f'flashwam {verb}: {error}\n')
         return 2
-    log = _Log(Path(settings.output_dir) / 'last_run.log')
-    _say(f'{settings.task} with {settings.policy}, {settings.execution}; all output: {log.path}')
     try:
-        result = run_rollout(graph, settings, own, log)
+        result = act(graph, settings, own)
     except RunError as error:
-        sys.stderr.write(f'flashwam run: {error}; see {log.path}\n')
+        hint = f'; see {settings.output_dir}/last_run.log' if verb == 'run' else ''
+        sys.stderr.write(f'flashwam {verb}: {error}{hint}\n')
         code = 1
     else:
         _say(describe(json.loads(result.summary_json), result.folder))
