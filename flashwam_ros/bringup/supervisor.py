@@ -77,6 +77,7 @@ class Supervisor:
         self._stop_at: float | None = None
         self._stopping = False
         self._failed = False
+        self._started = threading.Event()
         self._finished = threading.Event()
         self.reason: str | None = None
         self.exit_codes: dict[str, int] = {}
@@ -89,9 +90,13 @@ class Supervisor:
         self._events.put(('stop', reason, 0))
 
     def start_in_background(self) -> threading.Thread:
-        """Starts the graph; returns the thread, which ends when the whole graph has ended."""
+        """Starts the graph; returns the thread, which ends when the whole graph has ended.
+
+        When this returns, every process has been started.
+        """
         thread = threading.Thread(target=self.run, name='supervisor', daemon=False)
         thread.start()
+        self._started.wait()
         return thread
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -112,10 +117,12 @@ class Supervisor:
         try:
             for process in self._graph.processes:
                 self._children[process.name] = self._spawn(process)
+            self._started.set()
             while any(child.running for child in self._all()):
                 self._handle_event()
                 self._handle_time()
         finally:
+            self._started.set()
             for child in self._all():
                 if child.running:  # only after an error in this loop
                     child.send(signal.SIGKILL)
