@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -88,10 +89,11 @@ def plot(path: Path, log: RolloutLog, outcome: Outcome, channel_names: tuple[str
     for axis in (weight, slack):
         _boundaries(axis, log, zero_ns)
     setting = log.setting
-    figure.suptitle(
+    title = (
         f'{setting.task}, seed {setting.seed}, {setting.policy} {setting.execution}: '
         f'{outcome.verdict} ({outcome.reason})'
     )
+    figure.suptitle(textwrap.fill(title, 120))
     figure.tight_layout()
     figure.savefig(path, dpi=80)
     pyplot.close(figure)
