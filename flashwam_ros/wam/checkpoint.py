@@ -107,6 +107,8 @@ def save_checkpoint(path: Path | str, *, transformer: WanTransformer3DModel, cod
             (part / name).mkdir()
             _write_json(part / name / 'config.json', module.config.to_dict())
             save_file(_disk_state(module, dtype), part / name / WEIGHTS, {'format': 'pt'})
+            # The library makes files for its owner only; everybody in a lab may read a model.
+            (part / name / WEIGHTS).chmod(0o644)
         (part / 'text_encoder').mkdir()
         _write_json(part / 'text_encoder' / 'config.json', text_encoder.to_dict())
         (part / 'tokenizer').mkdir()

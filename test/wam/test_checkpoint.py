@@ -57,6 +57,12 @@ def test_half_precision_on_disk_fp32_in_memory(tmp_path, tiny):
     torch.testing.assert_close(loaded.proj_out.weight, tiny.proj_out.weight, atol=1e-3, rtol=1e-3)
 
 
+def test_everybody_may_read_the_weights(tmp_path, tiny):
+    _save(tmp_path / 'c', tiny)
+    for path in (tmp_path / 'c').rglob('*.safetensors'):
+        assert path.stat().st_mode & 0o044 == 0o044, path
+
+
 def test_nano_checkpoint_fits_its_budget(tmp_path):
     _save(tmp_path / 'm', WanTransformer3DModel(TransformerConfig.nano()))
     size = sum(f.stat().st_size for f in (tmp_path / 'm').rglob('*') if f.is_file())
