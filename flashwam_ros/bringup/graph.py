@@ -90,11 +90,12 @@ class Process:
 
         If whoever started the graph is killed outright, the kernel sends the process a signal, so
         that no driver goes on moving a robot on its own. A blocked SIGINT stays blocked whatever
-        handlers the program installs.
+        handlers the program installs. For the others SIGINT gets its default action back: a
+        launcher that was started in the background of a script has it ignored, and so would they.
         """
         if self.outlive_others:
             return ('env', '--block-signal=INT', 'setpriv', '--pdeathsig', 'TERM', '--')
-        return ('setpriv', '--pdeathsig', 'INT', '--')
+        return ('env', '--default-signal=INT', 'setpriv', '--pdeathsig', 'INT', '--')
 
     @property
     def command(self) -> tuple[str, ...]:

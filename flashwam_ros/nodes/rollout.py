@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -181,14 +182,24 @@ class RolloutNode(Node):
     def _give_back(self, watch: RolloutWatch) -> None:
         """A safe pose, whatever happened; a node that is gone is named.
 
-        The driver first: a policy that does not answer must not keep the arms waiting.
+        Both at once: a policy that does not answer must not keep the arms waiting.
         """
-        for client, limit_s in ((self._driver, DEACTIVATE_S), (self._policy, ACTIVATE_S)):
+
+        def deactivate(client: LifecycleClient, limit_s: float) -> str:
             try:
                 client.deactivate(limit_s)
             except NodeUnavailableError as error:
-                watch.fault = watch.fault or str(error)
-                self.get_logger().error(str(error))
+                return str(error)
+            return ''
+
+        with ThreadPoolExecutor(2) as pool:
+            ends = [
+                pool.submit(deactivate, self._policy, ACTIVATE_S),
+                pool.submit(deactivate, self._driver, DEACTIVATE_S),
+            ]
+        for fault in filter(None, (end.result() for end in ends)):
+            watch.fault = watch.fault or fault
+            self.get_logger().error(fault)
 
     def _explain(self, error: Exception) -> str:
         """The reason behind a refused transition is in the status of the node that refused."""

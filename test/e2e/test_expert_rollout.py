@@ -22,7 +22,9 @@ def test_the_expert_takes_the_red_bottle(rollout, execution):
     assert summary['real_time_factor'] >= 0.98
     assert summary['tracking_error_rad'] < 0.25
     events = summary['events']
-    assert [e for e in events if e.startswith('chunk_rejected')] == []
+    # A chunk that was under way when the rollout ended finds the driver giving back.
+    rejected = [e for e in events if e.startswith('chunk_rejected') and 'not executing' not in e]
+    assert rejected == []
     modes = [event for event in events if event.startswith('mode: ')]
     assert modes[-1] in ('mode: RELEASE', 'mode: PASSIVE'), events
     for name in ('summary.json', 'plot.png', 'rollout.mp4'):
