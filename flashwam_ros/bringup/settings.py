@@ -46,7 +46,8 @@ ARGUMENTS: tuple[Argument, ...] = (
              ('twin', 'real')),
     Argument('policy', 'wam: the world-action model; expert: the script that demonstrates the '
              'task (twin only)', 'wam', ('wam', 'expert')),
-    Argument('checkpoint', 'folder of the world-action model, or a name under models/',
+    Argument('checkpoint', 'folder of the world-action model, or a name under models/; must be '
+             'given for a real robot, as the default was trained in the simulator',
              DEFAULT_CHECKPOINT),
     Argument('execution', 'sync: the robot holds while the model predicts; async: the next chunk '
              'is predicted while the current one executes', 'async', ('sync', 'async')),
@@ -110,6 +111,10 @@ class Settings:
         if not texts['network_interface']:
             raise SettingsError('robot:=real needs network_interface:=NAME, the interface that '
                                 'is wired to the robot (see `ip -br address`)')
+        if texts['robot'] == 'real' and not (values or {}).get('checkpoint'):
+            raise SettingsError('robot:=real needs checkpoint:=FOLDER, a model trained on this '
+                                'robot\'s demonstrations: the default one has only ever seen the '
+                                'simulated robot')
         port = _whole(texts, 'camera_port', 1024, 65533)
         return cls(
             task=texts['task'],

@@ -30,6 +30,9 @@ def test_every_argument_is_described_and_its_default_allowed():
     ({'unitree_domain': '233'}, 'not between 0 and 232'),
     ({'robot': 'real', 'policy': 'expert', 'network_interface': 'eth0'}, 'robot:=twin only'),
     ({'robot': 'real', 'policy': 'wam'}, 'network_interface:=NAME'),
+    ({'robot': 'real', 'policy': 'wam', 'network_interface': 'eth0'}, 'checkpoint:=FOLDER'),
+    ({'robot': 'real', 'policy': 'wam', 'network_interface': 'eth0', 'checkpoint': ''},
+     'checkpoint:=FOLDER'),
     ({'policy': 'wam', 'checkpoint': '/no/such/folder'}, 'Give the folder of a trained model'),
 ])  # fmt: skip
 def test_a_wrong_choice_is_named_with_its_remedy(values, message):
