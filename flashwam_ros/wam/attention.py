@@ -34,13 +34,17 @@ class MissingMaskError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Queries [start, stop) see clean tokens [low, high) and, if `noisy`, themselves."""
+    """Queries [start, stop) see clean tokens [low, high) and noisy tokens [start, own_stop).
+
+    `own_stop` is `stop` where noisy tokens see their own group, beyond it where they see the next
+    one too, and `start` for clean queries, which see no noisy token.
+    """
 
     start: int
     stop: int
     low: int
     high: int
-    noisy: bool
+    own_stop: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,9 +97,9 @@ def attention_by_runs(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor,
 
 def _keys(x: torch.Tensor, run: Run) -> torch.Tensor:
     clean = x[:, :, run.low:run.high]
-    if not run.noisy:
+    if run.own_stop == run.start:
         return clean
-    return torch.cat([x[:, :, run.start:run.stop], clean], dim=2)
+    return torch.cat([x[:, :, run.start:run.own_stop], clean], dim=2)
 
 
 class _ByRuns(torch.autograd.Function):
@@ -123,11 +127,11 @@ class _ByRuns(torch.autograd.Function):
                 grad[:, :, own], q[:, :, own], _keys(k, run), _keys(v, run), out[:, :, own],
                 log_sum, 0.0, False)
             grads[0][:, :, own] = dq
-            width = run.stop - run.start if run.noisy else 0
+            width = run.own_stop - run.start
             for total, part in zip(grads[1:], (dk, dv), strict=True):
                 total[:, :, run.low:run.high] += part[:, :, width:]
-                if run.noisy:
-                    total[:, :, own] += part[:, :, :width]
+                if width:
+                    total[:, :, run.start:run.own_stop] += part[:, :, :width]
         return (*grads, None)
 
 

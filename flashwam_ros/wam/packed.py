@@ -98,36 +98,44 @@ def _group_sizes(frames: int, video_tokens: int, actions_per_frame: int,
             for tokens in (video_tokens, actions_per_frame)]
 
 
-def dense_mask(noisy_ids: np.ndarray, clean_ids: np.ndarray, window: int) -> np.ndarray:
+def dense_mask(noisy_ids: np.ndarray, clean_ids: np.ndarray, window: int,
+               forward_dynamics: bool = False) -> np.ndarray:
     """(S, S) bool over [noisy | clean], True = the row's token may see the column's.
 
     Clean sees clean of id <= its own, noisy sees clean of smaller id and noisy of its own id, all
-    within |id difference| <= window.
+    within |id difference| <= window. Forward dynamics: the noisy action slots count as known
+    before their chunk's video, so they see clean tokens as it does (ids below the chunk's video),
+    and noisy video sees those of its own chunk.
     """
     ids = np.concatenate([noisy_ids, clean_ids])
     noisy = np.arange(len(ids)) < len(noisy_ids)
     q, k = ids[:, None], ids[None]
     q_noisy, k_noisy = noisy[:, None], noisy[None]
-    allowed = np.where(k_noisy, q_noisy & (k == q), np.where(q_noisy, k < q, k <= q))
-    return allowed & (np.abs(q - k) <= window)
+    own, before = k == q, q
+    if forward_dynamics:
+        own = own | ((q % 2 == 0) & (k == q + 1))
+        before = q - q % 2
+    allowed = np.where(k_noisy, q_noisy & own, np.where(q_noisy, k < before, k <= q))
+    return allowed & (np.abs(np.where(q_noisy, before, q) - k) <= window)
 
 
 @functools.lru_cache(maxsize=64)
 def packed_mask(frames: int, video_tokens: int, actions_per_frame: int, chunk_size: int,
-                window: int, device: torch.device) -> PackedMask:
+                window: int, device: torch.device, forward_dynamics: bool = False) -> PackedMask:
     """Mask of the packed order."""
     sizes = _group_sizes(frames, video_tokens, actions_per_frame, chunk_size)
     ids = np.repeat(np.arange(len(sizes)), sizes)
-    dense = torch.from_numpy(dense_mask(ids, ids, window)).to(device)
+    dense = torch.from_numpy(dense_mask(ids, ids, window, forward_dynamics)).to(device)
     ends = np.cumsum([0, *sizes]).tolist()
     runs, noisy = [], ends[-1]
     for group in range(len(sizes)):
-        low = noisy + ends[max(group - window, 0)]
-        runs.append(Run(ends[group], ends[group + 1], low, noisy + ends[group], True))
+        seen = group - group % 2 if forward_dynamics else group
+        own = group + 2 if forward_dynamics and group % 2 == 0 else group + 1
+        low = noisy + ends[max(seen - window, 0)]
+        runs.append(Run(ends[group], ends[group + 1], low, noisy + ends[seen], ends[own]))
     for group in range(len(sizes)):
-        low = noisy + ends[max(group - window, 0)]
-        runs.append(Run(noisy + ends[group], noisy + ends[group + 1], low,
-                        noisy + ends[group + 1], False))
+        low, start = noisy + ends[max(group - window, 0)], noisy + ends[group]
+        runs.append(Run(start, noisy + ends[group + 1], low, noisy + ends[group + 1], start))
     return with_block_mask(PackedMask(noisy, dense, tuple(runs)), device)
 
 
@@ -161,23 +169,37 @@ def packed_segments(inputs: PackedInputs, chunk_size: int) -> list[Segment]:
 
 
 def packed_forward(model: WanTransformer3DModel, inputs: PackedInputs, text_rows: torch.Tensor,
-                   chunk_size: int, window: int,
-                   frame_offset: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+                   chunk_size: int, window: int, frame_offset: int = 0,
+                   forward_dynamics: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Velocities of the noisy video and the noisy action, in their inputs' shapes.
 
     text_rows is (B, R, text_dim). `frame_offset` shifts all positions (no effect but rounding).
+    `forward_dynamics` wants the inputs of `forward_dynamics_inputs`: each chunk's video is
+    predicted given its own actions; the action output then means nothing.
     """
     _, _, frames, height, width = inputs.noisy_video.shape
     per_frame = inputs.noisy_action.shape[3]
     config, device = model.config, inputs.noisy_video.device
     rows, columns = height // config.patch_size[1], width // config.patch_size[2]
-    mask = packed_mask(frames, rows * columns, per_frame, chunk_size, window, device)
+    mask = packed_mask(frames, rows * columns, per_frame, chunk_size, window, device,
+                       forward_dynamics)
     rope = packed_rope(frames, rows, columns, per_frame, chunk_size, config.attention_head_dim,
                        config.rope_theta, device, frame_offset)
     segments = packed_segments(inputs, chunk_size)
     out = model(segments, rope, lambda _i, q, k, v: packed_attention(q, k, v, mask),
                 model.text_kv(text_rows), outputs=len(segments) // 2)
     return torch.cat(out[0::2], dim=2), torch.cat(out[1::2], dim=2)
+
+
+def forward_dynamics_inputs(inputs: PackedInputs) -> PackedInputs:
+    """Put the clean actions, at t = 0, where the noisy ones were.
+
+    LingBot-VA's forward-dynamics switch gives *all* actions ids before their chunk's video; then
+    the history is not what streaming inference has cached. Here only this second copy comes before
+    its video: the clean tokens see what they always see.
+    """
+    return dataclasses.replace(inputs, noisy_action=inputs.clean_action,
+                               noisy_action_t=inputs.clean_action_t)
 
 
 def _draw_ids(batch: int, frames: int, per_chunk: int, generator: torch.Generator | None,

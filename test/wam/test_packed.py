@@ -13,6 +13,7 @@ from flashwam_ros.wam.packed import (
     PackedInputs,
     dense_mask,
     flow_matching_loss,
+    forward_dynamics_inputs,
     pack_actions,
     packed_forward,
     packed_mask,
@@ -77,6 +78,35 @@ def test_visibility_by_perturbation(tiny, rng):
         'noisy_video': {2}, 'noisy_action': {2}, 'clean_video': {2}, 'clean_action': {1, 2}}
 
 
+def test_forward_dynamics_shows_a_chunk_its_own_actions(tiny, rng):
+    inputs, text = _inputs(rng), torch.randn(1, 5, 8, generator=rng)
+
+    def video(given):
+        return packed_forward(tiny, given, text, K, 72, forward_dynamics=True)[0]
+
+    def moved(name, chunk):
+        value = getattr(inputs, name).clone()
+        value[:, :, chunk * K:(chunk + 1) * K] += 1.0
+        changed = dataclasses.replace(inputs, **{name: value})
+        change = (video(forward_dynamics_inputs(changed)) - before).abs().amax(dim=(0, 1, 3, 4))
+        return [i for i in range(CHUNKS) if change[i * K:(i + 1) * K].max() > 1e-6]
+
+    before = video(forward_dynamics_inputs(inputs))
+    assert moved('clean_action', 1) == [1, 2]
+    assert moved('clean_video', 1) == [2]
+    assert moved('noisy_video', 1) == [1]
+    assert moved('noisy_action', 1) == []
+
+
+def test_forward_dynamics_keeps_the_clean_tokens_of_streaming():
+    noisy = np.array([0, 0, 1, 2, 2, 3])
+    plain, dynamics = (dense_mask(noisy, noisy, 72, flag) for flag in (False, True))
+    np.testing.assert_array_equal(plain[6:], dynamics[6:])
+    assert not dynamics[2, 6:].any()  # the first chunk's actions come before its video
+    assert dynamics[0, 2] and not dynamics[2, 0] and dynamics[5, 6:9].all()
+    assert not dynamics[5, 9:].any()
+
+
 def test_window_limits_visibility():
     ids = np.repeat([0, 2, 4, 6], 2)
     mask = dense_mask(ids, ids, 2)
@@ -94,10 +124,14 @@ def _grouped_ids(frames, chunk_size):
 
 @pytest.mark.parametrize(('frames', 'chunk_size', 'window'),
                          [(6, 2, 72), (7, 2, 72), (6, 1, 2), (7, 3, 3), (4, 4, 1)])
-def test_runs_equal_the_dense_mask_with_gradients(rng, frames, chunk_size, window):
-    mask = packed_mask(frames, 4, PER_FRAME, chunk_size, window, torch.device('cpu'))
+@pytest.mark.parametrize('forward_dynamics', [False, True])
+def test_runs_equal_the_dense_mask_with_gradients(rng, frames, chunk_size, window,
+                                                  forward_dynamics):
+    mask = packed_mask(frames, 4, PER_FRAME, chunk_size, window, torch.device('cpu'),
+                       forward_dynamics)
     ids = _grouped_ids(frames, chunk_size)
-    np.testing.assert_array_equal(mask.dense.numpy(), dense_mask(ids, ids, window))
+    np.testing.assert_array_equal(mask.dense.numpy(),
+                                  dense_mask(ids, ids, window, forward_dynamics))
     for queries in (len(mask.dense), mask.noisy):
         q, k, v = torch.randn(3, 2, 2, len(mask.dense), 18, generator=rng, requires_grad=True)
         q = q[:, :, :queries]
