@@ -12,22 +12,25 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from flashwam_ros.training.episode_file import EpisodeData
+from flashwam_ros.wam.normaliser import ACTION_CHANNELS, G1_CHANNEL_IDS, QuantileNormaliser
 
 
 @dataclass(frozen=True)
 class LatentEpisode:
-    """A demonstration as the trainer sees it.
+    """A demonstration, or a segment of one, as the trainer sees it.
 
     Attributes:
         task: task name.
         prompt: instruction.
-        seed: episode seed.
+        seed: episode seed; of a dataset without seeds, the episode index.
         latents: (F, Z, h, w) float16 normalised latents.
         rows: (F, n, C) float64 rows in rad; slot 0 is a dummy (zeros).
         perturbed: (F,) bool, the frame's rows push the arm away on purpose.
@@ -58,6 +61,35 @@ class Batch:
     perturbed: np.ndarray
     at_start: np.ndarray
     prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LatentSet:
+    """Episodes with the embedded form of their prompts and of the empty one."""
+
+    episodes: tuple[LatentEpisode, ...]
+    text: PrecomputedText
+
+
+class PrecomputedText:
+    """A `wam.text.TextEncoder` that looks up what another encoder made beforehand.
+
+    Args:
+        rows: prompt -> (R, T); '' must be among them, all have one shape.
+    """
+
+    def __init__(self, rows: Mapping[str, torch.Tensor]):
+        shapes = {tuple(value.shape) for value in rows.values()}
+        if '' not in rows or len(shapes) != 1:
+            raise ValueError(f'need the empty prompt and one shape, got shapes {sorted(shapes)}')
+        self._stored = dict(rows)
+        self.rows, self.text_dim = shapes.pop()
+
+    def encode(self, prompt: str) -> torch.Tensor:
+        """Float32 (R, T); KeyError for a prompt that was not embedded."""
+        if prompt not in self._stored:
+            raise KeyError(f'no embedding of {prompt!r}; there are {sorted(self._stored)[:10]}')
+        return self._stored[prompt].float()
 
 
 def frame_rows(episode: EpisodeData, actions_per_frame: int = 8) -> np.ndarray:
@@ -127,6 +159,15 @@ def row_quantiles(rows: np.ndarray, gripper_columns: tuple[int, ...] = (14, 15),
     low[columns], high[columns] = rows[:, columns].min(axis=0), rows[:, columns].max(axis=0)
     centre, half = (low + high) / 2, np.maximum((high - low) / 2, margin / 2)
     return centre - half, centre + half
+
+
+def fit_normaliser(episodes: Sequence[LatentEpisode]) -> QuantileNormaliser:
+    """Quantiles of a dataset's rows (dummy slots left out) on the universal channels."""
+    low, high = row_quantiles(np.concatenate(
+        [episode.rows[1:].reshape(-1, episode.rows.shape[2]) for episode in episodes]))
+    q01, q99 = np.zeros(ACTION_CHANNELS), np.zeros(ACTION_CHANNELS)
+    q01[list(G1_CHANNEL_IDS)], q99[list(G1_CHANNEL_IDS)] = low, high
+    return QuantileNormaliser(tuple(q01), tuple(q99), G1_CHANNEL_IDS)
 
 
 class WindowSampler:
