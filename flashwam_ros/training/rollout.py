@@ -31,7 +31,8 @@ class EpisodeResult:
         duration_s: simulated seconds.
         chunks: chunks executed.
         limited_ticks: executor ticks with a limiter intervention.
-        predict_ms: mean wall time of one prediction, ms.
+        predict_ms: mean wall time of one prediction, ms; counts what else the machine does.
+        chunk_cpu_ms: the policy's CPU time per chunk (encode, ground, predict), ms; does not.
     """
 
     task: str
@@ -43,14 +44,16 @@ class EpisodeResult:
     chunks: int
     limited_ticks: int
     predict_ms: float
+    chunk_cpu_ms: float = 0.0
 
 
 @dataclass
 class _Timeline:
-    """Chunks that wait for their emulated latency, and the wall time of predictions."""
+    """Chunks that wait for their emulated latency, and the time that the policy took."""
 
     due: list = field(default_factory=list)
     predict_s: list[float] = field(default_factory=list)
+    cpu_s: float = 0.0
 
 
 def run_episode(robot: InProcessRobot, policy: Policy, prompt: str, seed: int, *,
@@ -63,7 +66,8 @@ def run_episode(robot: InProcessRobot, policy: Policy, prompt: str, seed: int, *
         policy: any policy backend; it is reset here.
         prompt: instruction.
         seed: episode seed.
-        execution: 'sync' (the robot holds while the policy predicts) or 'async' (one chunk ahead).
+        execution: a mode of `PredictExecuteLoop`: 'sync' (the robot holds while the policy
+            predicts), 'async' (one chunk ahead) or another that it knows.
         latency_s: simulated time between a prediction's start and its chunk's arrival, s.
         time_limit_s: simulated time limit, s.
         blank_images: control: every image the policy sees is mid-grey.
@@ -99,7 +103,8 @@ def run_episode(robot: InProcessRobot, policy: Policy, prompt: str, seed: int, *
         task=robot.task, seed=seed, success=reason == 'success', reason=reason, stages=stages,
         duration_s=(robot.now_ns - start_ns) * 1e-9, chunks=loop.grounded,
         limited_ticks=robot.limited_ticks,
-        predict_ms=1e3 * float(np.mean(timeline.predict_s)) if timeline.predict_s else 0.0)
+        predict_ms=1e3 * float(np.mean(timeline.predict_s)) if timeline.predict_s else 0.0,
+        chunk_cpu_ms=1e3 * timeline.cpu_s / max(1, len(timeline.predict_s)))
 
 
 def _add(loop: PredictExecuteLoop, frame, blank_images: bool) -> None:
@@ -115,8 +120,9 @@ def _work(loop, policy, robot, timeline: _Timeline, latency_ns: int) -> None:
         job = loop.next_job(robot.now_ns)
         if job is None:
             break
-        begin = time.perf_counter()
+        begin, cpu = time.perf_counter(), time.thread_time()
         prediction = run_job(policy, job)
+        timeline.cpu_s += time.thread_time() - cpu
         if isinstance(job, Predict):
             timeline.predict_s.append(time.perf_counter() - begin)
         for chunk in loop.finish(job, prediction):
