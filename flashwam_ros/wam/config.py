@@ -9,7 +9,7 @@ from typing import Any
 _IGNORED_KEYS = ('attn_mode', 'rope_max_seq_len', 'pos_embed_seq_len')
 FRAME0_ACTIONS = ('normalized_zero', 'physical_zero')
 SAMPLERS = ('euler', 'consistency')
-PARAMETRISATIONS = ('velocity', 'linear', 'lcm')
+PARAMETRISATIONS = ('velocity', 'linear', 'lcm', 'scaled_lcm')
 
 
 def _known(cls: type, values: Mapping[str, Any], ignored: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -87,8 +87,10 @@ class ModalitySampler:
     """How one modality is denoised.
 
     `steps` network evaluations on a schedule with `shift`. `parametrisation` says what the network
-    was trained for: 'velocity' or 'linear' (x0 form, whose consistency step is the Euler step), or
-    'lcm' (needs `sampler='consistency'` and `sigma_data`).
+    was trained for: 'velocity' (flow matching), 'linear' (x0 form, whose consistency step is the
+    Euler step), 'lcm' (needs `sampler='consistency'` and `sigma_data`) or 'scaled_lcm' (the same
+    with `timestep_scaling`, as the original LCM code has it). `stride` is the distance in training
+    ids that a distilled network learned to jump; 0: not distilled.
     """
 
     steps: int = 10
@@ -96,11 +98,15 @@ class ModalitySampler:
     sampler: str = 'euler'
     parametrisation: str = 'velocity'
     sigma_data: float = 0.5
+    timestep_scaling: float = 10.0
+    stride: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse names that no code path implements."""
+        """Refuse names that no code path implements and impossible values."""
         if self.steps < 1 or not self.shift > 0:
             raise ValueError(f'need steps >= 1 and shift > 0, got {self.steps}, {self.shift}')
+        if not self.sigma_data > 0 or not self.timestep_scaling > 0 or self.stride < 0:
+            raise ValueError(f'need sigma_data > 0, timestep_scaling > 0 and stride >= 0: {self}')
         if self.sampler not in SAMPLERS or self.parametrisation not in PARAMETRISATIONS:
             raise ValueError(f'sampler {self.sampler!r} must be one of {SAMPLERS}, '
                              f'parametrisation {self.parametrisation!r} one of '
@@ -114,6 +120,8 @@ class SamplerSettings:
     `window` counts ids (two per chunk: 2c video, 2c+1 action); a query sees |id difference| <=
     window. `frame0_action` is the clean action of slot 0, before the first frame: zeros in
     normalised space (the LingBot-VA server) or normalised physical zeros (its training data).
+    `guidance_range` is what video guidance a student was distilled with (None: none), and
+    `forward_dynamics` says that the network was also trained to imagine a chunk given its actions.
     """
 
     frames_per_chunk: int = 2
@@ -123,6 +131,8 @@ class SamplerSettings:
     action: ModalitySampler = ModalitySampler(steps=20, shift=1.0)
     video_guidance: float = 1.0
     frame0_action: str = 'normalized_zero'
+    guidance_range: tuple[float, float] | None = None
+    forward_dynamics: bool = False
 
     def __post_init__(self) -> None:
         """Refuse impossible shapes and unknown switches."""
@@ -130,6 +140,11 @@ class SamplerSettings:
             raise ValueError(f'frames_per_chunk, actions_per_frame, window must be >= 1: {self}')
         if self.frame0_action not in FRAME0_ACTIONS:
             raise ValueError(f'frame0_action {self.frame0_action!r} must be in {FRAME0_ACTIONS}')
+        if self.guidance_range is not None:
+            low, high = (float(w) for w in self.guidance_range)
+            if not 0 < low <= high:
+                raise ValueError(f'guidance_range must be 0 < low <= high: {self.guidance_range}')
+            object.__setattr__(self, 'guidance_range', (low, high))
 
     @property
     def rows_per_chunk(self) -> int:
@@ -138,11 +153,14 @@ class SamplerSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for `flashwam.json`."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        if self.guidance_range is not None:
+            values['guidance_range'] = list(self.guidance_range)
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> 'SamplerSettings':
-        """Read plain data; ValueError on unknown keys."""
+        """Read plain data (missing keys: the defaults); ValueError on unknown keys."""
         fields = _known(cls, values)
         for name in ('video', 'action'):
             if isinstance(fields.get(name), Mapping):

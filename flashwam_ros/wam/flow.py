@@ -12,6 +12,8 @@ import torch
 from .config import ModalitySampler
 
 TRAINING_STEPS = 1000
+# c_skip and c_out of the scaled LCM form are within 3 % of 0 and 1 above this many sigma_data.
+_SCALED_LCM_FLAT = 6.0
 
 
 def shifted_sigmas(steps: int, shift: float) -> torch.Tensor:
@@ -63,7 +65,51 @@ def lcm_function(x: torch.Tensor, v: torch.Tensor, sigma: torch.Tensor | float,
     return sigma_data ** 2 / norm * x + sigma * sigma_data / norm.sqrt() * (x - sigma * v)
 
 
-def euler_step(x: torch.Tensor, v: torch.Tensor, sigma: float, sigma_next: float) -> torch.Tensor:
+def scaled_lcm_function(x: torch.Tensor, v: torch.Tensor, sigma: torch.Tensor | float,
+                        sigma_data: float = 0.5, timestep_scaling: float = 10.0) -> torch.Tensor:
+    """`c_skip x + c_out (x - sigma v)` with the coefficients of the original LCM code.
+
+    They are taken at `s = timestep_scaling * sigma`: `c_skip = sd^2 / (s^2 + sd^2)`,
+    `c_out = s / sqrt(s^2 + sd^2)`; c_out(1) is 0.9988 instead of the plain form's 0.447.
+    """
+    sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+    scaled = timestep_scaling * sigma
+    norm = scaled ** 2 + sigma_data ** 2
+    return sigma_data ** 2 / norm * x + scaled / norm.sqrt() * (x - sigma * v)
+
+
+def consistency_function(x: torch.Tensor, v: torch.Tensor, sigma: torch.Tensor | float,
+                         sampler: ModalitySampler) -> torch.Tensor:
+    """f(x, sigma) of a modality's parametrisation, an estimate of x0; sigma must broadcast.
+
+    Every form is `a(sigma) x + b(sigma) v` with a(0) = 1, b(0) = 0. A network without one
+    ('velocity') gives its x0 estimate, as the linear form does.
+    """
+    if sampler.parametrisation == 'lcm':
+        return lcm_function(x, v, sigma, sampler.sigma_data)
+    if sampler.parametrisation == 'scaled_lcm':
+        return scaled_lcm_function(x, v, sigma, sampler.sigma_data, sampler.timestep_scaling)
+    return x0_estimate(x, v, sigma)
+
+
+def jump_sigmas(sigma: torch.Tensor, stride: int, shift: float,
+                substeps: int = 1) -> list[torch.Tensor]:
+    """Noise levels of a jump of `stride` training ids: substeps + 1 fp32 tensors like `sigma`.
+
+    The first is `sigma`, the last the level `stride` ids later, at most id 999; those between
+    divide the ids evenly. Level 0 (a pinned frame) stays 0.
+    """
+    start = sigma.double() / (shift - (shift - 1) * sigma.double())
+    end = (start - stride / TRAINING_STEPS).clamp(min=1 / TRAINING_STEPS).minimum(start)
+    levels = [sigma.float()]
+    for step in range(1, substeps + 1):
+        part = start + (end - start) * (step / substeps)
+        levels.append((shift * part / (1 + (shift - 1) * part)).float())
+    return levels
+
+
+def euler_step(x: torch.Tensor, v: torch.Tensor, sigma: torch.Tensor | float,
+               sigma_next: torch.Tensor | float) -> torch.Tensor:
     """`x + v (sigma_next - sigma)`."""
     return x + v * (sigma_next - sigma)
 
@@ -75,11 +121,31 @@ def solver_step(x: torch.Tensor, v: torch.Tensor, sigma: float, sigma_next: floa
     'consistency' maps to x0 with the function f that the network was trained for, and keeps the
     noise that x and f imply for the next level (deterministic). For the linear form it is Euler.
     """
-    if sampler.sampler == 'euler' or sampler.parametrisation != 'lcm':
+    if sampler.sampler == 'euler' or sampler.parametrisation not in ('lcm', 'scaled_lcm'):
         return euler_step(x, v, sigma, sigma_next)
-    clean = lcm_function(x, v, sigma, sampler.sigma_data)
+    clean = consistency_function(x, v, sigma, sampler)
     noise = (x - (1 - sigma) * clean) / sigma
     return (1 - sigma_next) * clean + sigma_next * noise
+
+
+def unfit_sampler_warning(sampler: ModalitySampler) -> str | None:
+    """Why a modality's sampler does not fit what its network was trained for; None if it does."""
+    form, steps = sampler.parametrisation, sampler.steps
+    if form == 'lcm' and sampler.sampler == 'euler':
+        scale = (1 + sampler.sigma_data ** 2) ** 0.5 / sampler.sigma_data
+        return (f"sampler 'euler' does not fit the 'lcm' form: the network is trained for f = "
+                f'c_skip x + c_out (x - sigma v), and its x - sigma v is about {scale:.2f} times '
+                f"too large at sigma = 1; use sampler 'consistency'")
+    if form == 'scaled_lcm' and sampler.sampler == 'euler':
+        lowest = float(shifted_sigmas(steps, sampler.shift)[-1])
+        if lowest * sampler.timestep_scaling < _SCALED_LCM_FLAT * sampler.sigma_data:
+            return (f"sampler 'euler' does not fit the 'scaled_lcm' form at {steps} steps, whose "
+                    f'lowest level is {lowest:.3f}: f and the Euler step agree only at high '
+                    f"levels; use sampler 'consistency' or fewer steps")
+    if form == 'velocity' and sampler.sampler == 'consistency':
+        return ("sampler 'consistency' does not fit a 'velocity' network, which was not distilled "
+                "and has no consistency function: Euler steps are taken; use sampler 'euler'")
+    return None
 
 
 def guided(conditional: torch.Tensor, unconditional: torch.Tensor, scale: float) -> torch.Tensor:

@@ -9,8 +9,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from .base import Objective
+from .flashwam import FlashWam
+from .flow_matching import FlowMatching
+from .joint_dmd2 import JointDmd2
+from .linear_substeps import LinearSubsteps
+from .naive_joint import NaiveJoint
+from .scaled_lcm import ScaledLcm
+from .video_dmd2_reg import VideoDmd2Reg
+from .video_lcm import VideoLcm
+from .video_lcm_reg import VideoLcmReg
 
-_CLASSES: tuple[type, ...] = ()
+_CLASSES: tuple[type, ...] = (FlowMatching, FlashWam, NaiveJoint, VideoLcm, VideoLcmReg,
+                              VideoDmd2Reg, JointDmd2, LinearSubsteps, ScaledLcm)
 
 METHODS: tuple[str, ...] = tuple(c.name for c in _CLASSES)
 
