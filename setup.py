@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent
 def data_files():
     """Pairs (folder below the prefix, files) for everything that `resources.share_path` finds."""
     pairs = []
-    for name in ('config', 'launch', 'models', 'urdf'):
+    for name in ('config', 'launch', 'models', 'msg', 'urdf'):
         for folder in sorted({path.parent for path in (ROOT / name).rglob('*') if path.is_file()}):
             files = [str(p.relative_to(ROOT)) for p in sorted(folder.iterdir()) if p.is_file()]
             pairs.append((f'share/flashwam_ros/{folder.relative_to(ROOT)}', files))
@@ -33,6 +33,7 @@ setup(
     data_files=data_files(),
     install_requires=['numpy>=1.21', 'PyYAML>=5.4'],
     extras_require={
+        'episodes': ['mcap>=1.6', 'mcap-ros2-support>=0.5', 'opencv-python>=4.5'],
         'wam': ['torch>=2.4', 'safetensors>=0.4'],
         'twin': ['mujoco>=3.2,<4', 'opencv-python>=4.5', 'Pillow>=9'],
         'wire': ['unitree-sdk2py-dimos==1.0.3', 'cyclonedds>=0.10.2', 'pyzmq>=24'],
