@@ -22,7 +22,8 @@ VERSION = '0.1.0'
 
 #: Import name -> name in requirements/, where they differ.
 DISTRIBUTIONS = {'cv2': 'opencv-python', 'yaml': 'PyYAML', 'zmq': 'pyzmq', 'PIL': 'pillow',
-                 'mcap_ros2': 'mcap-ros2-support', 'unitree_sdk2py': 'unitree-sdk2py-dimos'}  # fmt: skip
+                 'mcap_ros2': 'mcap-ros2-support',
+                 'unitree_sdk2py': 'unitree-sdk2py-dimos'}  # fmt: skip
 #: Come with ROS 2; launch and cv_bridge only with one from apt, and are imported guarded.
 ROS_MODULES = {'action_msgs', 'ament_index_python', 'builtin_interfaces', 'cv_bridge',
                'diagnostic_msgs', 'launch', 'launch_ros', 'lifecycle_msgs', 'rcl_interfaces',
