@@ -1,18 +1,23 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
+import json
+
 import pytest
 import torch
 
-from flashwam_ros.wam.config import ModalitySampler
+from flashwam_ros.wam.config import ModalitySampler, SamplerSettings
 from flashwam_ros.wam.flow import (
     add_noise,
+    consistency_function,
     euler_step,
     guided,
+    jump_sigmas,
     lcm_function,
     loss_weights,
     shifted_sigmas,
     solver_step,
     training_sigmas,
+    unfit_sampler_warning,
     velocity,
     x0_estimate,
 )
@@ -63,10 +68,121 @@ def test_consistency_functions_and_steps():
     torch.testing.assert_close(half, 0.5 * got + 0.5 * eps)
 
 
-def test_gradient_scale_of_the_lcm_form():
+FORMS = ('linear', 'lcm', 'scaled_lcm')
+
+
+def form(name, **changes):
+    return ModalitySampler(parametrisation=name, **changes)
+
+
+@pytest.mark.parametrize('name', FORMS)
+def test_boundary(name):
+    """f(x, 0) = x, whatever the network says."""
+    x, v = torch.randn(2, 7)
+    torch.testing.assert_close(consistency_function(x, v, 0.0, form(name)), x, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(('name', 'sigma', 'scale'), [
+    ('linear', 0.1, 0.1), ('linear', 1.0, 1.0), ('lcm', 0.1, 0.0098), ('lcm', 0.5, 0.1768),
+    ('lcm', 1.0, 0.4472), ('scaled_lcm', 0.01, 20 * 0.01 ** 2 * 0.98),
+    ('scaled_lcm', 1.0, 0.9988)])
+def test_gradient_scale(name, sigma, scale):
+    """|b(sigma)|, by which gradients with respect to the network are multiplied."""
     v = torch.zeros(1, requires_grad=True)
-    lcm_function(torch.ones(1), v, 0.1).backward()
-    assert v.grad.abs().item() == pytest.approx(0.0098, abs=1e-4)
+    consistency_function(torch.ones(1), v, sigma, form(name)).backward()
+    assert v.grad.abs().item() == pytest.approx(scale, rel=5e-3)
+
+
+@pytest.mark.parametrize('sigma', [0.1, 0.3, 0.5, 0.833, 1.0])
+def test_perfect_predictor(sigma):
+    """The x0 form has it as a fixed point, the scaled form nearly; the plain LCM form does not."""
+    x0, eps = torch.randn(2, 1000, generator=torch.Generator().manual_seed(0))
+    x, v = add_noise(x0, eps, torch.tensor(sigma)), velocity(x0, eps)
+    torch.testing.assert_close(consistency_function(x, v, sigma, form('linear')), x0,
+                               atol=1e-6, rtol=0)
+    norm = sigma ** 2 + 0.25
+    skip, out = 0.25 / norm, 0.5 * sigma / norm ** 0.5
+    plain = consistency_function(x, v, sigma, form('lcm'))
+    torch.testing.assert_close(plain, (skip * (1 - sigma) + out) * x0 + skip * sigma * eps,
+                               atol=1e-5, rtol=0)
+    assert (plain - x0).square().mean().sqrt() > 0.08
+    if sigma >= 0.3:
+        scaled = consistency_function(x, v, sigma, form('scaled_lcm'))
+        assert (scaled - x0).square().mean().sqrt() < 0.02
+
+
+def test_what_a_converged_lcm_student_does_under_euler():
+    """At sigma 1, f = x0 needs x - v = 2.236 x0 - 0.447 eps: the mismatch behind the collapse."""
+    x0, eps = torch.randn(2, 1000, generator=torch.Generator().manual_seed(0))
+    v = (0.2 * eps + 0.2 ** 0.5 * eps - x0) / 0.2 ** 0.5
+    lcm = ModalitySampler(1, 5.0, 'consistency', 'lcm')
+    torch.testing.assert_close(solver_step(eps, v, 1.0, 0.0, lcm), x0, atol=1e-5, rtol=0)
+    euler = solver_step(eps, v, 1.0, 0.0, ModalitySampler(1, 5.0, 'euler', 'lcm'))
+    torch.testing.assert_close(euler, 5 ** 0.5 * x0 - 0.2 ** 0.5 * eps, atol=1e-5, rtol=0)
+
+
+def test_consistency_sampler_of_the_scaled_form():
+    x, v = torch.randn(2, 6)
+    scaled = form('scaled_lcm', sampler='consistency')
+    f = consistency_function(x, v, 0.8, scaled)
+    torch.testing.assert_close(solver_step(x, v, 0.8, 0.0, scaled), f)
+    # The step keeps the noise that x and f imply.
+    torch.testing.assert_close(solver_step(x, v, 0.8, 0.4, scaled),
+                               0.6 * f + 0.4 * (x - 0.2 * f) / 0.8)
+
+
+@pytest.mark.parametrize('shift', [5.0, 1.0, 0.05])
+@pytest.mark.parametrize('stride', [1, 100, 500])
+def test_jump_follows_the_training_ids(shift, stride):
+    table = training_sigmas(shift)
+    ids = torch.arange(1000)
+    start, end = jump_sigmas(table, stride, shift)
+    assert torch.equal(start, table)
+    torch.testing.assert_close(end, table[(ids + stride).clamp(max=999)], atol=2e-6, rtol=0)
+    levels = jump_sigmas(table, stride, shift, 4)
+    torch.testing.assert_close(levels[4], end, atol=0, rtol=0)
+    assert all((a >= b).all() for a, b in zip(levels, levels[1:], strict=False))
+    if stride == 100:
+        torch.testing.assert_close(levels[2][:800], table[50:850], atol=2e-6, rtol=0)
+
+
+def test_jump_leaves_pinned_frames_clean():
+    assert all((level == 0).all() for level in jump_sigmas(torch.zeros(2, 3), 500, 5.0, 3))
+
+
+@pytest.mark.parametrize(('sampler', 'part'), [
+    (ModalitySampler(1, 5.0, 'euler', 'lcm'), '2.24 times'),
+    (ModalitySampler(10, 1.0, 'euler', 'scaled_lcm'), 'lowest level is 0.100'),
+    (ModalitySampler(1, 5.0, 'consistency', 'velocity'), 'not distilled')])
+def test_unfit_samplers_say_why(sampler, part):
+    assert part in unfit_sampler_warning(sampler)
+
+
+@pytest.mark.parametrize('sampler', [
+    ModalitySampler(1, 5.0, 'consistency', 'lcm'), ModalitySampler(2, 1.0, 'euler', 'linear'),
+    ModalitySampler(2, 1.0, 'consistency', 'linear'), ModalitySampler(10, 5.0),
+    ModalitySampler(2, 1.0, 'euler', 'scaled_lcm'),
+    ModalitySampler(10, 1.0, 'consistency', 'scaled_lcm')])
+def test_fit_samplers_do_not_warn(sampler):
+    assert unfit_sampler_warning(sampler) is None
+
+
+def test_settings_round_trip_and_old_files():
+    new = SamplerSettings(video=ModalitySampler(1, 5.0, 'consistency', 'lcm', 0.5, 10.0, 500),
+                          guidance_range=(2, 10), forward_dynamics=True)
+    assert SamplerSettings.from_dict(json.loads(json.dumps(new.to_dict()))) == new
+    old = {'frames_per_chunk': 2, 'video': {'steps': 3, 'shift': 5.0, 'sampler': 'euler',
+                                            'parametrisation': 'velocity', 'sigma_data': 0.5}}
+    read = SamplerSettings.from_dict(old)
+    assert read.guidance_range is None and not read.forward_dynamics and read.video.stride == 0
+
+
+@pytest.mark.parametrize('values', [{'guidance_range': (5.0, 2.0)}, {'guidance_range': (0.0, 2.0)},
+                                    {'video': {'stride': -1}}, {'video': {'sigma_data': 0.0}},
+                                    {'action': {'timestep_scaling': 0.0}}])
+def test_impossible_settings_are_refused(values):
+    with pytest.raises(ValueError):
+        SamplerSettings.from_dict(values)
 
 
 def test_guidance():
