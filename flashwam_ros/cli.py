@@ -40,6 +40,7 @@ VERBS: dict[str, Verb] = {
     'demos': Verb('training.demonstrations:main', 'write demonstrations of the scripted experts'),
     'train-codec': Verb('training.codec_trainer:main', 'train the small video codec'),
     'train-teacher': Verb('training.teacher:main', 'train a world-action model'),
+    'distill': Verb('training.distill:main', 'make a student of few steps out of a teacher'),
     'evaluate': Verb('training.evaluate:main', 'success of a policy in the simulator, in process'),
 }
 

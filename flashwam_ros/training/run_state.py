@@ -28,23 +28,33 @@ class Budget:
 
 def learning_rate(peak: float, step: int, progress: float, warmup_steps: int,
                   constant_share: float = 0.0, floor: float = 0.02) -> float:
-    """Linear warm-up, constant, then cosine to ``floor`` times the peak at the budget's end."""
+    """Linear warm-up, constant, then cosine to ``floor`` times the peak at the budget's end.
+
+    ``constant_share`` 1 leaves the cosine out (the published recipes).
+    """
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
-    along = max(0.0, (progress - constant_share) / (1 - constant_share))
+    if progress <= constant_share:
+        return peak
+    along = (progress - constant_share) / (1 - constant_share)
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, along))))
 
 
 def save_state(path: Path, state: Mapping) -> None:
-    """Write tensors and plain values atomically."""
+    """Write tensors and plain values: a kill at any moment leaves the old file or the new one."""
     part = path.with_name(path.name + '.part')
-    torch.save(dict(state), part)
+    with open(part, 'wb') as file:
+        torch.save(dict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(part, path)
 
 
 def load_state(path: Path) -> dict | None:
     """Read what ``save_state`` wrote (nothing is unpickled but tensors); None without a file."""
-    return torch.load(path, weights_only=True) if path.exists() else None
+    if not path.exists():
+        return None
+    return torch.load(path, weights_only=True, map_location='cpu')
 
 
 class CsvLog:
@@ -53,10 +63,12 @@ class CsvLog:
     def __init__(self, path: Path, columns: tuple[str, ...], resume_step: int):
         self._path, self._columns = path, columns
         kept = [row for row in read_log(path) if int(row['step']) < resume_step]
-        with open(path, 'w', newline='', encoding='utf-8') as file:
-            writer = csv.DictWriter(file, columns)
+        part = path.with_name(path.name + '.part')
+        with open(part, 'w', newline='', encoding='utf-8') as file:
+            writer = csv.DictWriter(file, columns, restval='nan', extrasaction='ignore')
             writer.writeheader()
             writer.writerows(kept)
+        os.replace(part, path)
 
     def add(self, row: Mapping[str, float]) -> None:
         """Append one row."""
@@ -66,11 +78,13 @@ class CsvLog:
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """Rows of a log, [] when there is none."""
+    """Rows of a log, [] when there is none; a last row that a kill cut short is left out."""
     if not path.exists():
         return []
     with open(path, newline='', encoding='utf-8') as file:
-        return list(csv.DictReader(file))
+        text = file.read()
+    whole = text[:text.rfind('\n') + 1]
+    return list(csv.DictReader(whole.splitlines()))
 
 
 def plot_log(path: Path, image: Path, columns: tuple[str, ...]) -> bool:
@@ -82,11 +96,14 @@ def plot_log(path: Path, image: Path, columns: tuple[str, ...]) -> bool:
     rows = read_log(path)
     figure = Figure(figsize=(7, 4), layout='constrained')
     axes = figure.subplots()
-    steps = [int(row['step']) for row in rows]
     for name in columns:
-        axes.plot(steps, [float(row[name]) for row in rows], label=name, linewidth=1)
+        points = [(int(row['step']), float(row[name] or 'nan')) for row in rows]
+        points = [point for point in points if math.isfinite(point[1])]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=name, linewidth=1)
     axes.set(xlabel='step', ylabel='loss', yscale='log')
-    axes.legend()
+    if axes.lines:
+        axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(image, dpi=110)
     return True

@@ -6,7 +6,7 @@ import numpy as np
 
 from flashwam_ros.training.dataset import latent_episode
 from flashwam_ros.training.episode_file import EpisodeData
-from flashwam_ros.training.teacher_step import TeacherRecipe
+from flashwam_ros.training.recipes import TeacherRecipe
 
 
 def make_episode(seed=100_001, frames=10, task='red_bottle'):

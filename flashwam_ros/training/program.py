@@ -1,0 +1,105 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the training programs share: processes, and the record that a checkpoint carries."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import platform
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from flashwam_ros.training.dataset import LatentEpisode, load_folder
+from flashwam_ros.training.distributed import Peers, connect, disconnect, spawn
+
+INTERRUPTED = 130
+
+
+def add_process_options(parser: argparse.ArgumentParser, port: int) -> None:
+    """``--processes`` and what it needs; under torchrun none of them is used."""
+    parser.add_argument('--processes', type=int, default=1,
+                        help='started here, one core or GPU each (torchrun does the same)')
+    parser.add_argument('--port', type=int, default=port, help='loopback port of the processes')
+    parser.add_argument('--rank', type=int, default=None, help=argparse.SUPPRESS)
+
+
+def run_processes(options: argparse.Namespace, argv: Sequence[str], module: str, sharding: str,
+                  body: Callable[[Peers], int]) -> int:
+    """Run ``body`` in this process, or in one child per rank; returns an exit code."""
+    if options.rank is not None:
+        os.environ.update(RANK=str(options.rank), WORLD_SIZE=str(options.processes),
+                          LOCAL_RANK=str(options.rank), MASTER_ADDR='127.0.0.1',
+                          MASTER_PORT=str(options.port))
+    if options.processes > 1 and 'RANK' not in os.environ:
+        return spawn(module, argv, options.processes, options.port)
+    torch.set_num_threads(1)
+    peers = connect(sharding)
+    try:
+        return body(peers)
+    finally:
+        disconnect()
+
+
+def load_latents(folder: Path, marks: Sequence[str]) -> list[LatentEpisode]:
+    """Episodes whose latents were made by one of the codecs ``marks``.
+
+    A checkpoint's codec has two hashes: that of the original weights, which the teacher's record
+    names, and that of the weights as they are stored in half precision.
+
+    Raises:
+        ValueError: another codec made them.
+    """
+    for mark in marks[:-1]:
+        try:
+            return load_folder(folder, mark)
+        except ValueError:
+            continue
+    return load_folder(folder, marks[-1])
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def machine(processes: int, device: torch.device) -> str:
+    """This machine in words."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path('/proc/cpuinfo')
+    if cpuinfo.exists():
+        models = [line.split(':', 1)[1].strip() for line in cpuinfo.read_text().splitlines()
+                  if line.startswith('model name')]
+        name = models[0] if models else name
+    ending = '' if processes == 1 else 'es'
+    words = f'{os.cpu_count()} cores of {name}, {processes} process{ending}'
+    if device.type == 'cuda':
+        words += f', {torch.cuda.get_device_name(device)}'
+    return words
+
+
+def plain_path(path: Path) -> str:
+    """A path as another machine may read it: below this folder, below ~, or its name alone."""
+    path = path.resolve()
+    for base, prefix in ((Path.cwd(), ''), (Path.home(), '~/')):
+        if path.is_relative_to(base):
+            return prefix + str(path.relative_to(base))
+    return path.name
+
+
+def command_line(verb: str, **options: object) -> str:
+    """The command that repeats a run; options that are None are left out."""
+    words = ['flashwam', verb]
+    for name, value in options.items():
+        if value is not None:
+            words += [f'--{name.replace("_", "-")}',
+                      plain_path(value) if isinstance(value, Path) else str(value)]
+    return ' '.join(word if word.startswith('~/') else shlex.quote(word) for word in words)
