@@ -1,29 +1,27 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The folder that a rollout leaves: `summary.json`, `plot.png` and `rollout.mp4`."""
+"""The folder that a rollout leaves: `summary.json`, `plot.png` and `rollout.mp4`.
+
+The numbers are written here; plot and film are drawn by a process of their own. Drawing in the
+caller's process costs it hundreds of megabytes that it never gives back (fragments in the heaps of
+its threads, the software renderer), though nothing of it is in use.
+"""
 
 from __future__ import annotations
 
 import json
-import textwrap
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
-from fractions import Fraction
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
-
+import flashwam_ros
+from flashwam_ros.episodes import rollout_file
 from flashwam_ros.episodes.rollout_log import Outcome, RolloutLog, summarise
-from flashwam_ros.imaging import decode_jpeg
 
-VIDEO_RATE_HZ = 10
-VIEW_SIZE = (640, 480)
-SIDE_SIZE = (214, 160)
-_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
-
-ExternalView = Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]]
-"""Draws simulated states, qpos arrays, as (480, 640, 3) uint8 RGB pictures."""
+RECORDING = 'recording.npz'
+DRAW_LIMIT_S = 300.0
+_DRAWING = 'flashwam_ros.episodes.rollout_drawing'
 
 
 def write_report(
@@ -31,163 +29,55 @@ def write_report(
     log: RolloutLog,
     outcome: Outcome,
     channel_names: tuple[str, ...],
-    external_view: ExternalView | None = None,
     extra: dict | None = None,
 ) -> dict:
-    """Write the folder and return the summary.
+    """Write the folder and return the summary; blocks until plot and film are drawn.
+
+    A verdict must never be lost to a picture: whatever goes wrong is told as `report_error` in the
+    summary that is returned, and the recording stays, to be drawn again by
+    `python -m flashwam_ros.episodes.rollout_drawing FOLDER`.
 
     Args:
         folder: made if it does not exist.
-        log: what was collected; nobody appends any more.
+        log: what was collected.
         outcome: how it ended.
         channel_names: column order.
-        external_view: draws the simulated scene, None leaves the view out.
         extra: more entries for the summary.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    summary = {**summarise(log, outcome), **(extra or {})}
-    # The numbers first: a picture that cannot be made must not cost them.
-    text = json.dumps(summary, indent=1)
-    (folder / 'summary.json').write_text(text + '\n', encoding='utf-8')
-    plot(folder / 'plot.png', log, outcome, channel_names)
-    video(folder / 'rollout.mp4', log, outcome, external_view)
+    with log.lock:
+        summary = {**summarise(log, outcome), **(extra or {})}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_summary(folder, summary)
+        with log.lock:
+            rollout_file.save(folder / RECORDING, log, outcome, channel_names)
+        error = draw(folder)
+        if error:
+            summary['report_error'] = error
+            _write_summary(folder, summary)
+    except OSError as failure:
+        summary['report_error'] = f'{type(failure).__name__}: {failure}'
     return summary
 
 
-# -- plot -----------------------------------------------------------------------------------------
+def draw(folder: Path, limit_s: float = DRAW_LIMIT_S) -> str:
+    """Draw the recording of a folder in a child process; what went wrong, '' for nothing."""
+    root = str(Path(flashwam_ros.__file__).parents[1])
+    paths = [root, *filter(None, [os.environ.get('PYTHONPATH')])]
+    try:
+        done = subprocess.run(
+            [sys.executable, '-m', _DRAWING, str(folder)],
+            env={**os.environ, 'PYTHONPATH': os.pathsep.join(paths)},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit_s, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f'drawing took longer than {limit_s:.0f} s'
+    if done.returncode == 0:
+        return ''
+    said = done.stderr.strip().splitlines()
+    return f'drawing ended with code {done.returncode}: {said[-1] if said else "nothing said"}'
 
 
-def plot(path: Path, log: RolloutLog, outcome: Outcome, channel_names: tuple[str, ...]) -> None:
-    """Draw joints commanded and measured, chunk boundaries, weight and slack against time."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
-    zero_ns = log.starts[0].start_ns if log.starts else log.activated_ns
-    rows = len(channel_names) // 2 + 1
-    figure, axes = pyplot.subplots(rows, 2, figsize=(15, 2.0 * rows), sharex=True)
-    measured_s, measured = _series(log.measured, zero_ns)
-    commanded_s, commanded = _series(log.commanded, zero_ns)
-    order = _left_and_right(channel_names)
-    for axis, channel in zip(axes[:-1].ravel(), order, strict=True):
-        if len(measured_s):
-            axis.plot(measured_s, measured[:, channel], color='0.55', lw=2.0, label='measured')
-        if len(commanded_s):
-            axis.plot(commanded_s, commanded[:, channel], color='C0', lw=1.0, label='commanded')
-        axis.set_ylabel(channel_names[channel].replace('_joint', '').replace('_', '\n', 1))
-        _boundaries(axis, log, zero_ns)
-    axes[0, 0].legend(loc='upper right', fontsize=7)
-    weight, slack = axes[-1]
-    weight.plot(commanded_s, [entry[2] for entry in log.commanded], color='C3')
-    weight.set(ylabel='arm_sdk weight', ylim=(-0.05, 1.05), xlabel='s from the first row')
-    later = [account for account in log.starts if account.index > 0]
-    starts_s = [(account.start_ns - zero_ns) * 1e-9 for account in later]
-    slack.bar(starts_s, [account.slack_s for account in later], width=0.15, color='C2')
-    slack.axhline(0.0, color='k', lw=0.5)
-    slack.set(ylabel='slack, s', xlabel='s from the first row')
-    for axis in (weight, slack):
-        _boundaries(axis, log, zero_ns)
-    setting = log.setting
-    title = (
-        f'{setting.task}, seed {setting.seed}, {setting.policy} {setting.execution}: '
-        f'{outcome.verdict} ({outcome.reason})'
-    )
-    figure.suptitle(textwrap.fill(title, 120))
-    figure.tight_layout()
-    figure.savefig(path, dpi=80)
-    pyplot.close(figure)
-
-
-def _series(entries: list[tuple], zero_ns: int) -> tuple[np.ndarray, np.ndarray]:
-    seconds = np.array([(entry[0] - zero_ns) * 1e-9 for entry in entries])
-    return seconds, np.array([entry[1] for entry in entries])
-
-
-def _left_and_right(channel_names: tuple[str, ...]) -> list[int]:
-    """Channels so that the left column shows the left arm and the right one the right arm."""
-    left = [i for i, name in enumerate(channel_names) if name.startswith('left')]
-    right = [i for i, name in enumerate(channel_names) if not name.startswith('left')]
-    return [channel for pair in zip(left, right, strict=True) for channel in pair]
-
-
-def _boundaries(axis, log: RolloutLog, zero_ns: int) -> None:
-    for account in log.starts:
-        axis.axvline((account.start_ns - zero_ns) * 1e-9, color='0.8', lw=0.7, zorder=0)
-
-
-# -- video ----------------------------------------------------------------------------------------
-
-
-def video(
-    path: Path, log: RolloutLog, outcome: Outcome, external_view: ExternalView | None = None
-) -> None:
-    """Write an H.264 film: the scene from outside on the left, the three cameras on the right."""
-    import av
-
-    times_ns = _video_times(log)
-    if not times_ns:
-        return
-    views = _external_frames(log, times_ns, external_view)
-    with av.open(str(path), 'w') as container:
-        stream = container.add_stream('libx264', rate=Fraction(VIDEO_RATE_HZ))
-        stream.width, stream.height = VIEW_SIZE[0] + SIDE_SIZE[0], VIEW_SIZE[1]
-        stream.pix_fmt = 'yuv420p'
-        stream.options = {'crf': '24', 'preset': 'veryfast'}
-        for time_ns, view in zip(times_ns, views, strict=True):
-            picture = _compose(log, time_ns, view, outcome)
-            frame = av.VideoFrame.from_ndarray(picture, format='rgb24')
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-
-
-def _video_times(log: RolloutLog) -> list[int]:
-    stamps = [entries[0][0] for entries in log.frames.values() if entries]
-    stamps += [log.sim[0][0]] if log.sim else []
-    if not stamps:
-        return []
-    begin = max(min(stamps), log.activated_ns - 1_000_000_000)
-    return list(range(begin, max(log.ended_ns, begin + 1), 1_000_000_000 // VIDEO_RATE_HZ))
-
-
-def _external_frames(
-    log: RolloutLog, times_ns: list[int], external_view: ExternalView | None
-) -> Iterator[np.ndarray]:
-    blank = np.full((VIEW_SIZE[1], VIEW_SIZE[0], 3), 40, np.uint8)
-    if external_view is None or not log.sim:
-        return iter([blank] * len(times_ns))
-    stamps = [stamp for stamp, _ in log.sim]
-    return external_view(
-        log.sim[max(0, bisect_right(stamps, time_ns) - 1)][1] for time_ns in times_ns
-    )
-
-
-def _compose(log: RolloutLog, time_ns: int, view: np.ndarray, outcome: Outcome) -> np.ndarray:
-    picture = np.zeros((VIEW_SIZE[1], VIEW_SIZE[0] + SIDE_SIZE[0], 3), np.uint8)
-    picture[:, : VIEW_SIZE[0]] = view
-    for row, (camera, entries) in enumerate(sorted(log.frames.items())):
-        index = bisect_right([stamp for stamp, _ in entries], time_ns) - 1
-        if index < 0:
-            continue
-        small = cv2.resize(decode_jpeg(entries[index][1]), SIDE_SIZE, interpolation=cv2.INTER_AREA)
-        top = row * SIDE_SIZE[1]
-        picture[top : top + SIDE_SIZE[1], VIEW_SIZE[0] :] = small
-        _write(picture, camera.replace('_', ' '), (VIEW_SIZE[0] + 6, top + 16), 0.42)
-    zero_ns = log.starts[0].start_ns if log.starts else log.activated_ns
-    setting = log.setting
-    _write(picture, setting.prompt or setting.task, (10, 22), 0.5)
-    clock = (
-        f'{setting.policy}, {setting.execution}   {max(0.0, (time_ns - zero_ns) * 1e-9):5.1f} s'
-    )
-    _write(picture, clock, (10, VIEW_SIZE[1] - 12), 0.5)
-    if time_ns + 1_000_000_000 // VIDEO_RATE_HZ >= log.ended_ns:
-        _write(picture, f'{outcome.verdict}: {outcome.reason}', (10, 48), 0.5)
-    return picture
-
-
-def _write(picture: np.ndarray, text: str, place: tuple[int, int], scale: float) -> None:
-    # The outline is drawn by shifting: a thicker pen would also set the letters wider.
-    shifts = [(x, y, _BLACK) for x in (-1, 0, 1) for y in (-1, 0, 1)] + [(0, 0, _WHITE)]
-    for x, y, color in shifts:
-        at = (place[0] + x, place[1] + y)
-        cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, color, 1, cv2.LINE_AA)
+def _write_summary(folder: Path, summary: dict) -> None:
+    text = json.dumps(summary, indent=1)
+    (folder / 'summary.json').write_text(text + '\n', encoding='utf-8')

@@ -22,7 +22,7 @@ from std_srvs.srv import Trigger
 
 from flashwam_ros.action import RunRollout
 from flashwam_ros.episodes.rollout_log import Outcome, RolloutLog, RolloutSetting, judge
-from flashwam_ros.episodes.rollout_report import VIEW_SIZE, write_report
+from flashwam_ros.episodes.rollout_report import write_report
 from flashwam_ros.nodes.lifecycle import declare, declare_wire, run_node
 from flashwam_ros.nodes.lifecycle_client import LifecycleClient, NodeUnavailableError
 from flashwam_ros.nodes.rollout_recorder import RolloutRecorder
@@ -220,16 +220,13 @@ class RolloutNode(Node):
         stamp = datetime.now().astimezone().strftime('%Y%m%d-%H%M%S')
         folder = self._output / f'{stamp}_{setting.task}_{setting.seed}'
         self.get_logger().info(f'{verdict}: {reason}; writing {folder}')
-        try:
-            summary = write_report(
-                folder, log, outcome, self.contract.channel_names, self._external_view(log),
-                {'contract_sha256': self.contract.sha256},
-            )  # fmt: skip
-        except Exception as error:  # noqa: BLE001
+        summary = write_report(
+            folder, log, outcome, self.contract.channel_names,
+            {'contract_sha256': self.contract.sha256},
+        )  # fmt: skip
+        if summary.get('report_error'):
             # The verdict stands; a film or plot that failed is told beside it.
-            self.get_logger().error(f'report: {type(error).__name__}: {error}')
-            summary = json.loads((folder / 'summary.json').read_text(encoding='utf-8'))
-            summary['report_error'] = f'{type(error).__name__}: {error}'
+            self.get_logger().error(f'report: {summary["report_error"]}')
         return RunRollout.Result(
             success=outcome.success,
             verdict=verdict,
@@ -239,14 +236,6 @@ class RolloutNode(Node):
             summary_json=json.dumps(summary),
             folder=str(folder.absolute()),
         )
-
-    def _external_view(self, log: RolloutLog):
-        if self._sim is None or not log.sim:
-            return None
-        from flashwam_ros.episodes.twin_view import external_view
-
-        task, seed = log.setting.task, log.setting.seed
-        return lambda states: external_view(task, seed, states, VIEW_SIZE)
 
     def _feedback(self, handle, watch: RolloutWatch, stage: str) -> None:
         handle.publish_feedback(

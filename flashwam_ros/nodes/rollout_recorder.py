@@ -11,8 +11,8 @@ import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 
+from flashwam_ros.episodes.film_strip import FilmStrip
 from flashwam_ros.episodes.rollout_log import RolloutLog
-from flashwam_ros.imaging import encode_jpeg
 from flashwam_ros.msg import ActionChunk, AppliedActions, DriverStatus, PolicyStatus
 from flashwam_ros.nodes import convert
 from flashwam_ros.nodes.clock import from_msg
@@ -21,7 +21,6 @@ from flashwam_ros.nodes.image_conversion import message_to_rgb
 from flashwam_ros.nodes.lifecycle import COMMAND_QOS, SENSOR_QOS, STATUS_QOS
 from flashwam_ros.robot.contract import RobotContract
 
-FILM_PERIOD_NS = 90_000_000
 _WEIGHT = -1
 
 
@@ -42,6 +41,7 @@ class RolloutRecorder:
         self._node = node
         self._contract = contract
         self._log: RolloutLog | None = None
+        self._strips: dict[str, FilmStrip] = {}
         self._mode = ''
         self.driver: tuple[DriverStatus | None, int] = (None, 0)
         self.policy: tuple[PolicyStatus | None, int] = (None, 0)
@@ -64,13 +64,14 @@ class RolloutRecorder:
 
     def start(self, log: RolloutLog) -> None:
         """Record into this log from now on."""
-        log.frames = {camera.key: [] for camera in self._contract.cameras}
+        self._strips = {camera.key: FilmStrip() for camera in self._contract.cameras}
+        log.frames = {key: strip.frames for key, strip in self._strips.items()}
         self._mode = ''
         self._log = log
 
     def stop(self) -> None:
-        """Stop recording."""
-        self._log = None
+        """Stop recording; the log is the caller's alone from now on."""
+        self._log, self._strips = None, {}
 
     def now_ns(self) -> int:
         """ROS time, ns."""
@@ -133,10 +134,7 @@ class RolloutRecorder:
         log = self._log
         if log is None:
             return
-        stamp = from_msg(msg.header.stamp)
-        frames = log.frames[camera]
-        if frames and stamp - frames[-1][0] < FILM_PERIOD_NS:
-            return
-        jpeg = encode_jpeg(message_to_rgb(msg))
-        with log.lock:
-            frames.append((stamp, jpeg))
+        strip, stamp = self._strips.get(camera), from_msg(msg.header.stamp)
+        if strip is not None and strip.wants(stamp):
+            with log.lock:
+                strip.add(stamp, message_to_rgb(msg))

@@ -7,6 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from flashwam_ros.episodes import rollout_drawing, rollout_file
+from flashwam_ros.episodes.film_strip import FilmStrip
+from flashwam_ros.episodes.rollout_drawing import VIEW_SIZE
 from flashwam_ros.episodes.rollout_log import (
     Outcome,
     RolloutLog,
@@ -14,8 +17,8 @@ from flashwam_ros.episodes.rollout_log import (
     judge,
     summarise,
 )
-from flashwam_ros.episodes.rollout_report import VIEW_SIZE, write_report
-from flashwam_ros.imaging import encode_jpeg
+from flashwam_ros.episodes.rollout_report import write_report
+from flashwam_ros.imaging import decode_jpeg, encode_jpeg
 from flashwam_ros.robot.chunk import AppliedChunk
 from flashwam_ros.robot.contract import RobotContract
 
@@ -76,7 +79,7 @@ def make_log(execution='async'):
         log.commanded.append((stamp, np.full(16, np.sin(i / 8)), min(1.0, i / 50)))
     rng = np.random.default_rng(0)
     for camera in ('head', 'left_wrist', 'right_wrist'):
-        image = rng.integers(0, 255, (240, 320, 3), dtype=np.uint8)
+        image = rng.integers(0, 255, (160, 214, 3), dtype=np.uint8)
         log.frames[camera] = [(START + i * 100 * MS, encode_jpeg(image)) for i in range(20)]
     log.sim = [(START + i * 100 * MS, np.full(3, float(i))) for i in range(20)]
     return log
@@ -111,7 +114,22 @@ def test_an_empty_log_still_has_a_summary():
     json.dumps(summary)
 
 
-def test_the_folder(tmp_path):
+def test_what_is_drawn_survives_the_file(tmp_path):
+    log, outcome = make_log(), Outcome('failure', 'time_limit', {'reached': True}, 10.0)
+    rollout_file.save(tmp_path / 'r.npz', log, outcome, NAMES)
+    again, told, names = rollout_file.load(tmp_path / 'r.npz')
+    assert (again.setting, told, names) == (log.setting, outcome, NAMES)
+    assert again.frames == log.frames
+    assert (again.activated_ns, again.ended_ns) == (log.activated_ns, log.ended_ns)
+    assert [(a.index, a.start_ns, a.slack_s) for a in again.starts] == [
+        (a.index, a.start_ns, a.slack_s) for a in log.starts]  # fmt: skip
+    for name in ('measured', 'commanded', 'sim'):
+        for ours, theirs in zip(getattr(log, name), getattr(again, name), strict=True):
+            assert ours[0] == theirs[0] and ours[2:] == theirs[2:]
+            np.testing.assert_array_equal(ours[1], theirs[1])
+
+
+def test_the_film(tmp_path):
     av = pytest.importorskip('av')
     shown = []
 
@@ -120,13 +138,9 @@ def test_the_folder(tmp_path):
             shown.append(state[0])
             yield np.full((VIEW_SIZE[1], VIEW_SIZE[0], 3), 80, np.uint8)
 
-    folder = tmp_path / 'a' / 'b'
-    outcome = Outcome('failure', 'time_limit', {'reached': True}, 10.0)
-    summary = write_report(folder, make_log(), outcome, NAMES, view, {'extra': 1})
-    assert json.loads((folder / 'summary.json').read_text()) == summary
-    assert summary['extra'] == 1
-    assert (folder / 'plot.png').stat().st_size > 10_000
-    with av.open(str(folder / 'rollout.mp4')) as container:
+    log = make_log()
+    rollout_drawing.video(tmp_path / 'film.mp4', log, Outcome('failure', 'x', {}, 10.0), view)
+    with av.open(str(tmp_path / 'film.mp4')) as container:
         frames = list(container.decode(video=0))
         assert container.streams.video[0].codec_context.name == 'h264'
     assert len(frames) == len(shown) == 20
@@ -136,9 +150,48 @@ def test_the_folder(tmp_path):
     assert abs(int(pixels[240, 320, 0]) - 80) < 8, 'the outside view is on the left'
 
 
-def test_a_robot_without_an_outside_view(tmp_path):
+def test_the_folder(tmp_path):
+    """A robot without an outside view; drawn by a child, which leaves nothing else behind."""
     pytest.importorskip('av')
     log = make_log()
     log.sim = []
-    write_report(tmp_path, log, Outcome('success', 'success', {}, 1.0), NAMES)
-    assert (tmp_path / 'rollout.mp4').stat().st_size > 1000
+    folder = tmp_path / 'a' / 'b'
+    outcome = Outcome('failure', 'time_limit', {'reached': True}, 10.0)
+    summary = write_report(folder, log, outcome, NAMES, {'extra': 1})
+    assert json.loads((folder / 'summary.json').read_text()) == summary
+    assert summary['extra'] == 1 and 'report_error' not in summary
+    assert {path.name for path in folder.iterdir()} == {
+        'summary.json', 'plot.png', 'rollout.mp4'}  # fmt: skip
+    assert (folder / 'plot.png').stat().st_size > 10_000
+    assert (folder / 'rollout.mp4').stat().st_size > 1000
+
+
+def test_a_drawing_that_fails_leaves_the_verdict_and_the_recording(tmp_path):
+    log = make_log()
+    log.sim = []
+    log.frames['head'] = [(START, b'no picture')]
+    summary = write_report(tmp_path, log, Outcome('success', 'success', {}, 1.0), NAMES)
+    assert summary['verdict'] == 'success'
+    assert 'not a JPEG' in summary['report_error']
+    assert json.loads((tmp_path / 'summary.json').read_text()) == summary
+    assert (tmp_path / 'recording.npz').exists(), 'it can be drawn again'
+
+
+def test_a_folder_that_cannot_be_written_leaves_the_verdict(tmp_path):
+    (tmp_path / 'file').write_text('')
+    summary = write_report(
+        tmp_path / 'file' / 'x', make_log(), Outcome('success', 'success', {}, 1.0), NAMES)
+    assert summary['verdict'] == 'success'
+    assert summary['report_error'].startswith('NotADirectoryError')
+
+
+def test_a_film_strip_covers_any_time_with_a_bounded_number_of_pictures():
+    strip, image = FilmStrip(kept=16), np.zeros((48, 64, 3), np.uint8)
+    for i in range(400):
+        if strip.wants(START + i * 50 * MS):
+            strip.add(START + i * 50 * MS, image)
+        assert len(strip.frames) < 16
+    stamps = np.array([stamp for stamp, _ in strip.frames])
+    assert stamps[0] == START and stamps[-1] > START + 15_000 * MS
+    assert np.ptp(np.diff(stamps)) <= 200 * MS, 'about evenly spaced'
+    assert decode_jpeg(strip.frames[0][1]).shape == (160, 214, 3)
