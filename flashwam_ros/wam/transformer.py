@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from .attention import few_keys_attention
 from .config import TransformerConfig
 from .rope import apply_rope, rotation_dtype
 
@@ -191,7 +192,7 @@ class Block(nn.Module):
         h = _gated(h, self.attn1.output(out), gate1)
         x = F.layer_norm(_wide(h), h.shape[-1:], _wide(self.norm2.weight),
                          _wide(self.norm2.bias), self._eps).to(h.dtype)
-        out = F.scaled_dot_product_attention(self.attn2.query(x), *text)
+        out = few_keys_attention(self.attn2.query(x), *text)
         h = (h + self.attn2.output(out)).to(h.dtype)
         return _gated(h, self.ffn(self._modulated(h, scale2, shift2)), gate2)
 
@@ -246,46 +247,78 @@ class WanTransformer3DModel(nn.Module):
         The time embedding is computed per frame, never per token. In the last block the segments
         after `outputs` only contribute keys and values.
         """
-        tokens = [self._embed(s) for s in segments]
-        times = [self._embedder(s.modality).embed_time(s.timesteps) for s in segments]
+        tokens, times = self._embed_all(segments)
+        lengths = [t.shape[1] for t in tokens]
         widths = [self.tokens_per_frame(s) for s in segments]
-        h = torch.cat(tokens, dim=1) if len(tokens) > 1 else tokens[0]
-        unit = math.gcd(*widths)
-        time = _units([t[1] for t in times], widths, unit)
-        kept = sum(t.shape[1] for t in tokens[:outputs])
+        h = torch.cat(tokens, dim=1)
+        time = _units([t[1] for t in times], widths, math.gcd(*widths))
+        kept = sum(lengths[:outputs])
         last = len(self.blocks) - 1
         for i, block in enumerate(self.blocks):
             h = block(h, time, rope, lambda q, k, v, i=i: attend(i, q, k, v), text[i],
                       kept if i == last else h.shape[1])
         if not outputs:
             return []
-        heads = torch.split(h, [t.shape[1] for t in tokens[:outputs]], dim=1)
-        return [self._head(x, s, t[0]) for x, s, t in zip(heads, segments, times, strict=False)]
+        return self._heads(torch.split(h, lengths[:outputs], dim=1), segments[:outputs],
+                           [t[0] for t in times])
 
     def _embedder(self, modality: str) -> ConditionEmbedder:
         return self.condition_embedder if modality == 'video' else self.condition_embedder_action
 
-    def _embed(self, segment: Segment) -> torch.Tensor:
-        dtype = self.patch_embedding_mlp.weight.dtype
-        values = segment.values.to(dtype)
-        if segment.modality == 'video':
-            tokens = self.patch_embedding_mlp(patchify(values, self.config.patch_size))
-        elif segment.modality == 'action':
-            tokens = self.action_embedder(values.flatten(2).transpose(1, 2))
-        else:
-            raise ValueError(f"modality must be 'video' or 'action', got {segment.modality!r}")
-        return tokens.to(dtype)
+    def _embed_all(self, segments: Sequence[Segment]) -> tuple[list, list]:
+        """Tokens and time embeddings of every segment, each modality in one go."""
+        tokens, times = [None] * len(segments), [None] * len(segments)
+        for modality, where in _by_modality(segments).items():
+            chosen = [segments[i] for i in where]
+            rows = max(s.timesteps.shape[0] for s in chosen)
+            steps = torch.cat([s.timesteps.expand(rows, -1) for s in chosen], dim=1)
+            frames, width = [s.values.shape[2] for s in chosen], self.tokens_per_frame(chosen[0])
+            embedded = self._embed(modality, torch.cat([s.values for s in chosen], dim=2))
+            both = (t.split(frames, dim=1) for t in self._embedder(modality).embed_time(steps))
+            for i, part, *time in zip(where, embedded.split([f * width for f in frames], dim=1),
+                                      *both, strict=True):
+                tokens[i], times[i] = part, time
+        return tokens, times
 
-    def _head(self, h: torch.Tensor, segment: Segment, temb: torch.Tensor) -> torch.Tensor:
+    def _embed(self, modality: str, values: torch.Tensor) -> torch.Tensor:
+        dtype = self.patch_embedding_mlp.weight.dtype
+        if modality == 'video':
+            patches = patchify(values.to(dtype), self.config.patch_size)
+            return self.patch_embedding_mlp(patches).to(dtype)
+        return self.action_embedder(values.to(dtype).flatten(2).transpose(1, 2)).to(dtype)
+
+    def _heads(self, tokens: Sequence[torch.Tensor], segments: Sequence[Segment],
+               temb: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        out = [None] * len(segments)
+        for modality, where in _by_modality(segments).items():
+            frames = [segments[i].values.shape[2] for i in where]
+            shape = [*segments[where[0]].values.shape]
+            shape[2] = sum(frames)
+            x, t = (torch.cat([parts[i] for i in where], dim=1) for parts in (tokens, temb))
+            values = self._head(x, modality, shape, t)
+            for i, part in zip(where, values.split(frames, dim=2), strict=True):
+                out[i] = part
+        return out
+
+    def _head(self, h: torch.Tensor, modality: str, shape: list[int],
+              temb: torch.Tensor) -> torch.Tensor:
         shift, scale = (self.scale_shift_table[None] + temb[:, :, None]).unsqueeze(3).unbind(2)
         x = F.layer_norm(_wide(h), h.shape[-1:], eps=self.config.eps)
         x = (_per_unit(x, scale) * (1 + scale) + shift).flatten(1, 2).to(h.dtype)
-        if segment.modality == 'video':
-            b, _, f, rows, columns = segment.values.shape
-            shape = (b, self.config.out_channels, f, rows, columns)
+        if modality == 'video':
+            shape[1] = self.config.out_channels
             return unpatchify(self.proj_out(x), shape, self.config.patch_size)
-        out = self.action_proj_out(x).transpose(1, 2)
-        return out.reshape(segment.values.shape)
+        return self.action_proj_out(x).transpose(1, 2).reshape(shape)
+
+
+def _by_modality(segments: Sequence[Segment]) -> dict[str, list[int]]:
+    """Indices of the segments of each modality."""
+    where: dict[str, list[int]] = {}
+    for i, segment in enumerate(segments):
+        if segment.modality not in ('video', 'action'):
+            raise ValueError(f"modality must be 'video' or 'action', got {segment.modality!r}")
+        where.setdefault(segment.modality, []).append(i)
+    return where
 
 
 def _units(times: list[torch.Tensor], widths: list[int], unit: int) -> torch.Tensor:
