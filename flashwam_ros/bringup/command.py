@@ -10,7 +10,13 @@ import sys
 from collections.abc import Sequence
 
 from flashwam_ros.bringup.graph import Graph, build_graph
-from flashwam_ros.bringup.settings import ARGUMENTS, TASKS, Settings, SettingsError
+from flashwam_ros.bringup.settings import (
+    ARGUMENTS,
+    TASKS,
+    Settings,
+    SettingsError,
+    check_domains,
+)
 from flashwam_ros.bringup.supervisor import Supervisor
 from flashwam_ros.resources import share_path
 
@@ -23,7 +29,9 @@ def graph_for(values: dict[str, str]) -> Graph:
     Raises:
         SettingsError: an argument is wrong; the message says which and what to do.
     """
-    return build_graph(Settings.parse(values), os.environ, share_path('config', 'fastdds.xml'))
+    settings = Settings.parse(values)
+    check_domains(settings, os.environ)
+    return build_graph(settings, os.environ, share_path('config', 'fastdds.xml'))
 
 
 def usage() -> str:

@@ -136,6 +136,31 @@ class Settings:
         )
 
 
+def check_domains(settings: Settings, environment: Mapping[str, str]) -> None:
+    """ROS and the robot's wire must not share a DDS domain.
+
+    On one number each side discovers the other's endpoints, and Cyclone DDS and the ROS middleware
+    drop or misread what is not theirs.
+
+    Raises:
+        SettingsError: they do, or ROS_DOMAIN_ID is not a domain.
+    """
+    text = environment.get('ROS_DOMAIN_ID') or '0'
+    if not text.isdecimal() or int(text) > 232:
+        raise SettingsError(f'ROS_DOMAIN_ID={text} is not a whole number between 0 and 232')
+    if int(text) == settings.unitree_domain:
+        set_to = '' if environment.get('ROS_DOMAIN_ID') else ' (it is not set, so 0)'
+        wire = f'unitree_domain:={settings.unitree_domain}, {settings.network_interface}'
+        other = next(i for i in (42, 43) if i != settings.unitree_domain)
+        remedy = f'export ROS_DOMAIN_ID={other} in every shell that uses ROS'
+        if settings.robot == 'twin':
+            remedy += ', or give the simulated robot another unitree_domain:=N'
+        raise SettingsError(
+            f'ROS_DOMAIN_ID={text}{set_to} is also the DDS domain of the robot ({wire}): '
+            f'they would hear each other. {remedy}'
+        )
+
+
 def _with_defaults(values: Mapping[str, str]) -> dict[str, str]:
     known = {argument.name: argument for argument in ARGUMENTS}
     for name in values:

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from flashwam_ros.bringup.settings import ARGUMENTS, Settings, SettingsError
+from flashwam_ros.bringup.command import graph_for
+from flashwam_ros.bringup.settings import ARGUMENTS, Settings, SettingsError, check_domains
 
 EXPERT = {'policy': 'expert'}
 
@@ -48,3 +49,26 @@ def test_a_real_robot_has_its_own_domain_and_cameras(tmp_path):
     settings = Settings.parse(
         {'robot': 'real', 'network_interface': 'eth0', 'checkpoint': str(tmp_path)})
     assert (settings.unitree_domain, settings.camera_host) == (0, '192.168.123.164')
+
+
+@pytest.mark.parametrize(('domain', 'environment', 'said'), [
+    ('0', {}, r'ROS_DOMAIN_ID=0 \(it is not set, so 0\).*unitree_domain:=0, lo.*ROS_DOMAIN_ID=42'),
+    ('7', {'ROS_DOMAIN_ID': '7'}, r'ROS_DOMAIN_ID=7 is also.*another unitree_domain'),
+    ('42', {'ROS_DOMAIN_ID': '42'}, 'export ROS_DOMAIN_ID=43'),
+    ('1', {'ROS_DOMAIN_ID': 'one'}, 'not a whole number'),
+])  # fmt: skip
+def test_ros_and_the_robot_do_not_share_a_domain(domain, environment, said):
+    settings = Settings.parse({**EXPERT, 'unitree_domain': domain})
+    with pytest.raises(SettingsError, match=said):
+        check_domains(settings, environment)
+
+
+def test_different_domains_are_fine():
+    check_domains(Settings.parse(EXPERT), {})
+    check_domains(Settings.parse({**EXPERT, 'unitree_domain': '0'}), {'ROS_DOMAIN_ID': '3'})
+
+
+def test_a_launch_is_refused_on_a_shared_domain(monkeypatch):
+    monkeypatch.setenv('ROS_DOMAIN_ID', '1')
+    with pytest.raises(SettingsError, match='they would hear each other'):
+        graph_for(EXPERT)
