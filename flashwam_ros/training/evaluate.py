@@ -1,6 +1,6 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Closed-loop success of a checkpoint in the in-process twin, with a blanked-image control.
+"""Closed-loop success of policies in the in-process twin.
 
 Every finished episode is one line of ``episodes.jsonl``; running again continues.  Figures that
 are reported use test seeds; looking at a checkpoint while it trains uses selection seeds.
@@ -9,182 +9,75 @@ are reported use test seeds; looking at a checkpoint while it trains uses select
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import multiprocessing
-import queue as queues
-import signal
+import os
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from flashwam_ros.training.command import cache_folder, reporter
-from flashwam_ros.training.seeds import TASKS, seeds
+from flashwam_ros.training.episode_pool import Row, run_rows
+from flashwam_ros.training.results import (
+    EXPERT,
+    SAMPLERS,
+    Job,
+    Setting,
+    chosen,
+    make_jobs,
+    manifest_sha256,
+    of_task,
+    parse_steps,
+    read_results,
+    results_folder,
+    successes,
+    tasks_of,
+)
+from flashwam_ros.training.seeds import TASKS
 from flashwam_ros.training.statistics import wilson
-from flashwam_ros.twin.gl import choose_gl_backend
+
+EXECUTIONS = ('sync', 'async', 'async_grounded')
 
 
-@dataclass(frozen=True)
-class Setting:
-    """How a checkpoint is run; part of the identity of a result."""
+def checkpoint_setting(checkpoint: Path, steps: str, sampler: str = 'own',
+                       execution: str = 'sync', latency_s: float = 0.1) -> Setting:
+    """The setting of a checkpoint folder.
 
-    checkpoint: str
-    sha256: str
-    execution: str = 'sync'
-    video_steps: int = 3
-    action_steps: int = 10
-    latency_s: float = 0.1
-
-
-@dataclass(frozen=True)
-class Job:
-    """One episode to run."""
-
-    task: str
-    seed: int
-    blank: bool
-
-
-def parse_steps(text: str) -> tuple[int, int]:
-    """'3v/10a' -> (3, 10); ValueError for anything else."""
-    parts = text.split('/')
-    if len(parts) != 2 or parts[0][-1:] != 'v' or parts[1][-1:] != 'a':
-        raise ValueError(f'steps {text!r}: write them like 3v/10a')
-    steps = int(parts[0][:-1]), int(parts[1][:-1])
-    if min(steps) < 1:
-        raise ValueError(f'steps {text!r}: at least one of each')
-    return steps
-
-
-def make_jobs(tasks: list[str], split: str, count: int, blank: str) -> list[Job]:
-    """Episodes to run; blank 'no', 'only' or 'both' (each seed with and without images)."""
-    unknown = set(tasks) - set(TASKS)
-    if unknown:
-        raise ValueError(f'unknown tasks {sorted(unknown)}: choose from {list(TASKS)}')
-    kinds = {'no': (False,), 'only': (True,), 'both': (False, True)}[blank]
-    return [Job(task, seed, kind) for task in tasks for kind in kinds
-            for seed in seeds(split, task, count)]
-
-
-def evaluate(setting: Setting, checkpoint: Path, jobs: list[Job], out: Path, workers: int,
-             report: Callable[[str], None] | None = None) -> dict:
-    """Run what is not done yet and return (and write) the summary of all ``jobs``.
-
-    Args:
-        setting: what is run, part of every result.
-        checkpoint: its folder.
-        jobs: episodes.
-        out: folder for ``episodes.jsonl``, ``summary.json`` and ``summary.md``.
-        workers: processes, one torch thread each.
-        report: called with progress lines.
+    Raises:
+        ValueError: no checkpoint, wrong steps, or 'euler' where the checkpoint stores nothing else
+            (the same episodes would be counted as two rows).
     """
-    report = report or reporter('evaluate')
-    choose_gl_backend()
-    out.mkdir(parents=True, exist_ok=True)
-    done = read_results(out, setting)
-    todo = [job for job in jobs if job not in done]
-    report(f'{len(todo)} of {len(jobs)} episodes to run')
-    context = multiprocessing.get_context('spawn')
-    queue, results = context.Queue(), context.Queue()
-    for item in [*todo, *([None] * workers)]:
-        queue.put(item)
-    processes = [context.Process(target=_worker, args=(setting, checkpoint, queue, results),
-    daemon=True)
-                 for _ in range(workers)]
-    for process in processes:
-        process.start()
-    begin = time.monotonic()
-    try:
-        for number in range(1, len(todo) + 1):
-            job, result = _next(results, processes)
-            done[job] = result
-            with open(out / 'episodes.jsonl', 'a', encoding='utf-8') as file:
-                file.write(json.dumps({'setting': asdict(setting), 'job': asdict(job),
-                                       'result': result}) + '\n')
-            if number % 10 == 0 or number == len(todo):
-                wall = time.monotonic() - begin
-                report(f'{number}/{len(todo)} {job.task}{" blank" if job.blank else ""}: '
-                       f'{_successes(done, job)}, about {wall / number * (len(todo) - number):.0f}'
-                       ' s left')
-    finally:
-        for process in processes:
-            process.terminate()
-    summary = summarise(setting, {job: done[job] for job in jobs})
-    (out / 'summary.json').write_text(json.dumps(summary, indent=1), encoding='utf-8')
-    (out / 'summary.md').write_text(markdown(summary), encoding='utf-8')
-    return summary
+    sha256 = manifest_sha256(checkpoint)
+    if sampler == 'euler':
+        stored = json.loads((checkpoint / 'flashwam.json').read_text(encoding='utf-8'))['sampler']
+        if all(stored[part].get('sampler', 'euler') == 'euler' for part in ('video', 'action')):
+            raise ValueError(f'{checkpoint}: its own sampler is Euler for both modalities, so '
+                             'there is nothing to override: leave --sampler at own')
+    video_steps, action_steps = parse_steps(steps)
+    return Setting(checkpoint.name, sha256, execution, video_steps, action_steps, latency_s,
+                   sampler)
 
 
-def _successes(done: dict[Job, dict], like: Job) -> str:
-    same = [result for job, result in done.items()
-            if (job.task, job.blank) == (like.task, like.blank)]
-    return f'{sum(result["success"] for result in same)}/{len(same)} succeeded'
+def expert_setting(execution: str = 'sync', latency_s: float = 0.1) -> Setting:
+    """The setting of the scripted expert."""
+    return Setting(EXPERT, '', execution, 0, 0, latency_s)
 
 
-def _next(results, processes) -> tuple[Job, dict]:
-    while True:
-        try:
-            return results.get(timeout=5.0)
-        except queues.Empty:
-            if any(process.exitcode for process in processes):
-                raise RuntimeError('an evaluation worker died: see its traceback above; '
-                                   'run again to continue') from None
-
-
-def _worker(setting: Setting, checkpoint: Path, queue, results) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import torch
-
-    from flashwam_ros.policy.wam_policy import load_wam_policy
-    from flashwam_ros.training.rollout import run_episode
-    from flashwam_ros.twin.episode import InProcessRobot
-    from flashwam_ros.twin.tasks import TASKS as TASK_SPECS
-    torch.set_num_threads(1)
-    policy = load_wam_policy(checkpoint, setting.video_steps, setting.action_steps)
-    robot, scene = None, None
-    for job in iter(queue.get, None):
-        if scene != (job.task, job.blank):
-            if robot is not None:
-                robot.close()
-            robot = InProcessRobot(job.task, policy.contract, images=not job.blank)
-            scene = (job.task, job.blank)
-        result = run_episode(
-            robot, policy, TASK_SPECS[job.task].prompt, job.seed, execution=setting.execution,
-            latency_s=setting.latency_s, time_limit_s=TASK_SPECS[job.task].time_limit_s,
-            blank_images=job.blank)
-        results.put((job, asdict(result)))
-
-
-def read_results(out: Path, setting: Setting) -> dict[Job, dict]:
-    """Finished episodes of exactly this setting."""
-    path = out / 'episodes.jsonl'
-    done = {}
-    if path.exists():
-        for line in path.read_text(encoding='utf-8').splitlines():
-            entry = json.loads(line)
-            if entry['setting'] == asdict(setting):
-                done[Job(**entry['job'])] = entry['result']
-    return done
-
-
-def summarise(setting: Setting, results: dict[Job, dict]) -> dict:
+def summarise(row: Row) -> dict:
     """Counts per task, with and without images, per stage, with 95 % Wilson intervals."""
-    rows = []
-    for task in TASKS:
+    results = chosen(read_results(row.folder, row.setting), row.jobs)
+    parts = []
+    for task in tasks_of(results):
         for blank in (False, True):
-            mine = {job: result for job, result in results.items()
-                    if (job.task, job.blank) == (task, blank)}
+            mine = {job: result for job, result in of_task(results, task).items()
+                    if job.blank == blank}
             if mine:
-                rows.append(_row(task, blank, mine))
-    return {'setting': asdict(setting), 'rows': rows}
+                parts.append(_part(task, blank, mine))
+    return {'setting': asdict(row.setting), 'rows': parts}
 
 
-def _row(task: str, blank: bool, results: dict[Job, dict]) -> dict:
-    count = len(results)
+def _part(task: str, blank: bool, results: dict[Job, dict]) -> dict:
+    success, count = successes(results)
     names = list(dict.fromkeys(name for result in results.values() for name in result['stages']))
-    success = sum(result['success'] for result in results.values())
     reasons: dict[str, int] = {}
     for result in results.values():
         reasons[result['reason']] = reasons.get(result['reason'], 0) + 1
@@ -197,16 +90,18 @@ def _row(task: str, blank: bool, results: dict[Job, dict]) -> dict:
         'reasons': reasons,
         'limited_ticks': sum(result['limited_ticks'] for result in results.values()),
         'predict_ms': sum(result['predict_ms'] for result in results.values()) / count,
+        'chunk_cpu_ms': sum(r.get('chunk_cpu_ms', 0.0) for r in results.values()) / count,
+        'machines': sorted({result.get('machine', '') for result in results.values()}),
     }
 
 
 def markdown(summary: dict) -> str:
-    """The summary as a table."""
-    setting = summary['setting']
+    """One row's summary as a table."""
+    setting = Setting(**summary['setting'])
+    sha256 = f' ({setting.sha256[:12]})' if setting.sha256 else ''
     lines = [
-        f'Checkpoint `{Path(setting["checkpoint"]).name}` ({setting["sha256"][:12]}), '
-        f'{setting["video_steps"]}v/{setting["action_steps"]}a, {setting["execution"]}, '
-        f'emulated latency {setting["latency_s"]} s.', '',
+        f'`{setting.checkpoint}`{sha256}, {setting.steps}, sampler {setting.sampler}, '
+        f'{setting.execution}, emulated latency {setting.latency_s} s.', '',
         '| task | images | seeds | success | 95 % Wilson | stages reached |',
         '|---|---|---|---|---|---|',
     ]
@@ -220,31 +115,64 @@ def markdown(summary: dict) -> str:
     return '\n'.join(lines) + '\n'
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+
+
+def _rows(options: argparse.Namespace) -> list[Row]:
+    tasks = list(TASKS) if options.tasks == 'all' else options.tasks.split(',')
+    jobs = tuple(make_jobs(dict.fromkeys(tasks, options.seeds), options.split,
+                           options.blank_images))
+    if options.policy == EXPERT:
+        settings = [expert_setting(options.execution, options.latency)]
+    elif options.checkpoint is None:
+        raise ValueError('name a checkpoint folder with --checkpoint, or take --policy expert')
+    else:
+        settings = [checkpoint_setting(options.checkpoint, steps, options.sampler,
+                                       options.execution, options.latency)
+                    for steps in options.steps.split(',')]
+    folder = options.out or results_folder(settings[0].checkpoint)
+    checkpoint = None if options.policy == EXPERT else options.checkpoint
+    return [Row(setting, checkpoint, jobs, folder) for setting in settings]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """``flashwam evaluate``."""
     parser = argparse.ArgumentParser(prog='flashwam evaluate', description=__doc__)
-    parser.add_argument('--checkpoint', type=Path, required=True, help='checkpoint folder')
+    parser.add_argument('--checkpoint', type=Path, default=None, help='checkpoint folder')
+    parser.add_argument('--policy', choices=('wam', EXPERT), default='wam',
+                        help='a checkpoint, or the scripted expert')
     parser.add_argument('--tasks', default='all', help='all, or names with commas')
     parser.add_argument('--split', choices=('test', 'selection'), default='test')
     parser.add_argument('--seeds', type=int, default=100, help='episodes per task')
-    parser.add_argument('--steps', default='3v/10a', help='denoising steps')
-    parser.add_argument('--execution', choices=('sync', 'async'), default='sync')
+    parser.add_argument('--steps', default='3v/10a',
+                        help='denoising steps; several with commas: 1v/2a,1v/1a')
+    parser.add_argument('--sampler', choices=SAMPLERS, default='own',
+                        help='own: as the checkpoint says; euler: whatever it says')
+    parser.add_argument('--execution', choices=EXECUTIONS, default='sync')
     parser.add_argument('--latency', type=float, default=0.1,
                         help='emulated time from prediction to arrival, s')
     parser.add_argument('--blank-images', choices=('no', 'only', 'both'), default='no',
                         help='control: the policy sees mid-grey images')
-    parser.add_argument('--workers', type=int, default=2, help='processes')
+    parser.add_argument('--workers', type=int, default=cores(), help='processes')
     parser.add_argument('--out', type=Path, default=None, help='results folder')
     options = parser.parse_args(argv)
-    tasks = list(TASKS) if options.tasks == 'all' else options.tasks.split(',')
-    manifest = (options.checkpoint / 'flashwam.json').read_bytes()
-    video_steps, action_steps = parse_steps(options.steps)
-    setting = Setting(options.checkpoint.name, hashlib.sha256(manifest).hexdigest(),
-                      options.execution, video_steps, action_steps, options.latency)
-    jobs = make_jobs(tasks, options.split, options.seeds, options.blank_images)
-    out = options.out or cache_folder('evaluations', options.checkpoint.name)
-    summary = evaluate(setting, options.checkpoint, jobs, out, options.workers)
-    sys.stdout.write(markdown(summary))
+    try:
+        rows = _rows(options)
+        run_rows(rows, options.workers)
+    except (ValueError, RuntimeError) as error:
+        sys.stderr.write(f'flashwam evaluate: {error}\n')
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write('flashwam evaluate: stopped; run again to continue\n')
+        return 130
+    summaries = [summarise(row) for row in rows]
+    text = '\n'.join(markdown(summary) for summary in summaries)
+    folder = rows[0].folder
+    (folder / 'summary.json').write_text(json.dumps(summaries, indent=1), encoding='utf-8')
+    (folder / 'summary.md').write_text(text, encoding='utf-8')
+    sys.stdout.write(text)
     return 0
 
 

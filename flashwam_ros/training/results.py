@@ -1,0 +1,181 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Finished evaluation episodes: one JSON line each, found again by what was run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from flashwam_ros.training.command import cache_folder
+from flashwam_ros.training.seeds import TASKS, seeds
+
+SAMPLERS = ('own', 'euler')
+EXPERT = 'expert'
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a policy is run: the identity of a result.
+
+    Attributes:
+        checkpoint: name of the folder, or 'expert'; for people, not compared.
+        sha256: of the checkpoint's flashwam.json, '' for the expert.
+        execution: 'sync', 'async' or 'async_grounded'.
+        video_steps: denoising steps of the video, 0 for the expert.
+        action_steps: denoising steps of the actions, 0 for the expert.
+        latency_s: emulated time from prediction to arrival, s.
+        sampler: 'own', or 'euler' where that replaces what the checkpoint stores.
+    """
+
+    checkpoint: str = field(compare=False)
+    sha256: str
+    execution: str = 'sync'
+    video_steps: int = 3
+    action_steps: int = 10
+    latency_s: float = 0.1
+    sampler: str = 'own'
+
+    @property
+    def steps(self) -> str:
+        """Like '3v/10a'."""
+        return f'{self.video_steps}v/{self.action_steps}a'
+
+    @property
+    def label(self) -> str:
+        """For progress lines and headings."""
+        if not self.sha256:
+            return f'{self.checkpoint}, {self.execution}'
+        euler = ' under Euler' if self.sampler == 'euler' else ''
+        return f'{self.checkpoint} {self.steps}{euler}, {self.execution}'
+
+
+@dataclass(frozen=True)
+class Job:
+    """One episode to run."""
+
+    task: str
+    seed: int
+    blank: bool = False
+
+
+Results = Mapping[Job, Mapping]
+"""What ``EpisodeResult`` holds, as plain data, by job."""
+
+
+def parse_steps(text: str) -> tuple[int, int]:
+    """'3v/10a' -> (3, 10); ValueError for anything else."""
+    parts = text.strip().split('/')
+    if len(parts) != 2 or parts[0][-1:] != 'v' or parts[1][-1:] != 'a' \
+            or not (parts[0][:-1] + parts[1][:-1]).isdigit():
+        raise ValueError(f'steps {text!r}: write them like 3v/10a')
+    steps = int(parts[0][:-1]), int(parts[1][:-1])
+    if min(steps) < 1:
+        raise ValueError(f'steps {text!r}: at least one of each')
+    return steps
+
+
+def make_jobs(counts: Mapping[str, int], split: str, blank: str = 'no') -> list[Job]:
+    """The first ``counts[task]`` seeds of a split for each task, in order of tasks.
+
+    Args:
+        counts: task -> number of seeds.
+        split: 'test' or 'selection'.
+        blank: 'no', 'only' or 'both' (each seed with and without images).
+
+    Raises:
+        ValueError: unknown task, or more seeds than the split has.
+    """
+    unknown = set(counts) - set(TASKS)
+    if unknown:
+        raise ValueError(f'unknown tasks {sorted(unknown)}: choose from {list(TASKS)}')
+    kinds = {'no': (False,), 'only': (True,), 'both': (False, True)}[blank]
+    return [Job(task, seed, kind) for task in counts for kind in kinds
+            for seed in seeds(split, task, counts[task])]
+
+
+def manifest_sha256(checkpoint: Path) -> str:
+    """Identity of a checkpoint folder: SHA-256 of its flashwam.json.
+
+    Raises:
+        ValueError: the folder is no checkpoint.
+    """
+    path = checkpoint / 'flashwam.json'
+    if not path.is_file():
+        raise ValueError(f'{checkpoint} is not a checkpoint: flashwam.json is missing')
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def results_folder(name: str, root: Path | None = None) -> Path:
+    """Where the results of the checkpoint called ``name`` lie."""
+    return (root or cache_folder('evaluations')) / name
+
+
+def append_result(folder: Path, setting: Setting, job: Job, result: Mapping,
+                  machine: str) -> None:
+    """Add one finished episode; a line that a kill cut short is closed first."""
+    path = folder / 'episodes.jsonl'
+    line = json.dumps({'setting': asdict(setting), 'job': asdict(job), 'result': dict(result),
+                       'machine': machine})
+    with open(path, 'ab+') as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b'\n':
+                file.write(b'\n')
+        file.write(line.encode() + b'\n')
+
+
+def read_all(folder: Path) -> dict[Setting, dict[Job, dict]]:
+    """Every finished episode of a folder by setting and job; later lines win.
+
+    Lines that a kill cut short are left out. A key that a line lacks (it may be older than the
+    key) has its default.
+    """
+    path = folder / 'episodes.jsonl'
+    found: dict[Setting, dict[Job, dict]] = {}
+    if not path.exists():
+        return found
+    names = {entry.name for entry in dataclasses.fields(Setting)}
+    for line in path.read_text(encoding='utf-8').splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        unknown = set(entry['setting']) - names
+        if unknown:
+            raise ValueError(f'{path}: a newer program wrote {sorted(unknown)} into it')
+        result = dict(entry['result'], machine=entry.get('machine', ''))
+        setting = Setting(**entry['setting'])
+        found.setdefault(setting, {})[Job(**entry['job'])] = result
+    return found
+
+
+def read_results(folder: Path, setting: Setting) -> dict[Job, dict]:
+    """Finished episodes of exactly this setting."""
+    return read_all(folder).get(setting, {})
+
+
+def chosen(results: Results, jobs: Iterable[Job]) -> dict[Job, Mapping]:
+    """Those of ``jobs`` that are finished."""
+    return {job: results[job] for job in jobs if job in results}
+
+
+def successes(results: Results) -> tuple[int, int]:
+    """(successes, episodes)."""
+    return sum(bool(result['success']) for result in results.values()), len(results)
+
+
+def of_task(results: Results, task: str) -> dict[Job, Mapping]:
+    """The part of one task."""
+    return {job: result for job, result in results.items() if job.task == task}
+
+
+def tasks_of(jobs: Iterable[Job]) -> Sequence[str]:
+    """Tasks in the package's order."""
+    present = {job.task for job in jobs}
+    return [task for task in TASKS if task in present]
