@@ -15,7 +15,8 @@ from flashwam_ros.policy.protocol import HistoryError, KeyFrame, PolicyError, Pr
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.wam.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from flashwam_ros.wam.codec import assemble_canvas, canvas_to_tensor
-from flashwam_ros.wam.engine import EngineStateError, StreamingEngine
+from flashwam_ros.wam.engine import StreamingEngine
+from flashwam_ros.wam.history import EngineStateError
 
 
 def load_wam_policy(path: str | Path, video_steps: int = 0, action_steps: int = 0) -> WamPolicy:

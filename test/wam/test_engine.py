@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from flashwam_ros.wam.config import ModalitySampler, SamplerSettings
-from flashwam_ros.wam.engine import EngineStateError, StreamingEngine
+from flashwam_ros.wam.engine import StreamingEngine
+from flashwam_ros.wam.history import EngineStateError
 from flashwam_ros.wam.flow import guided, shifted_sigmas, solver_step
 from flashwam_ros.wam.packed import PackedInputs, pack_actions, packed_forward, unpack_actions
 
