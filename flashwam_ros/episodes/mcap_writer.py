@@ -31,7 +31,8 @@ from flashwam_ros.episodes.sidecar import SUFFIX, sync_folder
 
 log = logging.getLogger(__name__)
 
-FLUSH_S = 0.4
+FLUSH_S = 0.25
+SYNC_S = 0.5
 CHUNK_BYTES = 1 << 20
 QUEUE_BYTES = 64 << 20
 """About ten seconds of three 640x480 cameras at 30 Hz."""
@@ -250,7 +251,7 @@ class EpisodeWriter:
 
     def _sync(self) -> None:
         # Apart from the writing: a slow disk may take longer for this than a kill may cost.
-        while not self._closing.wait(FLUSH_S):
+        while not self._closing.wait(SYNC_S):
             try:
                 os.fdatasync(self._file.fileno())
             except OSError as error:

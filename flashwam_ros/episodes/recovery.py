@@ -88,7 +88,7 @@ def recover(part: Path) -> Recovered:
     """Make a whole episode out of a `.part`: file, sidecar and name.
 
     Raises:
-        McapDamagedError: not a `.part` of ours, or nothing whole in it.
+        McapDamagedError: not a `.part` of our recorder.
         OSError: the file cannot be written.
     """
     if not part.name.endswith(PART_SUFFIX):
@@ -107,13 +107,11 @@ def complete_file(part: Path) -> Recovered:
     """Cut a file after its last whole chunk and give it an index, in place.
 
     Raises:
-        McapDamagedError: not an MCAP file, or no whole chunk in it.
+        McapDamagedError: not an MCAP file of our recorder.
         OSError: the file cannot be written.
     """
     size = part.stat().st_size
     index, end, tail = _scan(map_file(part))
-    if not index.chunks:
-        raise McapDamagedError(f'{part} was cut off before its first chunk: nothing to recover')
     with open(part, 'r+b') as file:
         file.truncate(end)
         file.seek(end)
