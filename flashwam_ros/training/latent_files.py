@@ -268,6 +268,15 @@ def write_extraction(folder: Path, note: Mapping) -> None:
     part.replace(path)
 
 
+def write_empty_text(folder: Path, rows: torch.Tensor) -> None:
+    """Write the empty prompt's rows (R, T), once."""
+    path = folder / EMPTY_TEXT
+    if not path.is_file():
+        part = path.with_name(path.name + '.part')
+        torch.save(rows.contiguous().clone(), part)
+        part.replace(path)
+
+
 def _empty_text(folder: Path, root: Path) -> torch.Tensor:
     for place in (folder, root):
         if (place / EMPTY_TEXT).is_file():

@@ -101,15 +101,17 @@ def validate(dataset: LeRobotSet, contract: RobotContract, cameras: Mapping[str,
     for number, episode in enumerate(dataset.episodes, 1):
         broken = list(_episode(dataset, episode, contract, cameras))
         findings += broken
-        if not any(f.check in ('frame count', 'layout') for f in broken):
-            for feature in cameras.values():
-                try:
-                    colour = colour_check.measure(dataset, episode, feature)
-                except VideoError as error:
-                    findings.append(Finding('frame count', episode.videos[feature].path,
-                                            episode.index, None, str(error)))
-                    continue
-                colours.setdefault(feature, []).append(colour)
+        damaged = {finding.path for finding in broken}
+        for feature in cameras.values():
+            path = episode.videos[feature].path
+            if path in damaged:
+                continue
+            try:
+                colour = colour_check.measure(dataset, episode, feature)
+            except VideoError as error:
+                findings.append(Finding('frame count', path, episode.index, None, str(error)))
+                continue
+            colours.setdefault(feature, []).append(colour)
         if report is not None and number % 50 == 0:
             report(f'checked {number}/{len(dataset.episodes)} episodes, {len(findings)} findings')
     for feature, measured in colours.items():
