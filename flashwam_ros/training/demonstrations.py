@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import queue as queues
 import signal
 import sys
@@ -161,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--tasks', default='all', help='all, or names with commas')
     parser.add_argument('--episodes', type=int, default=400, help='seeds per task')
     parser.add_argument('--start', type=int, default=0, help='first place in the seed range')
-    parser.add_argument('--workers', type=int, default=2, help='processes')
+    parser.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='processes')
     parser.add_argument('--out', type=Path, default=cache_folder('demos'), help='folder')
     options = parser.parse_args(argv)
     tasks = list(TASKS) if options.tasks == 'all' else options.tasks.split(',')
