@@ -7,8 +7,9 @@
 Closed loop on random latents, one CPU thread: ground the last chunk, predict the next one. Two
 procedures besides ours: `reference`, a pass for each group, and `reference - 1`, the same without
 the pass over the predicted actions, which a closed loop drops unread. They take turns chunk by
-chunk in changing order, so a busy machine slows all of them; a ratio is formed of times that were
-taken one after another. Writes a table, and JSON with every time.
+chunk in changing order; a ratio is formed of times that were taken one after another. Times are
+those of the thread on the CPU, so what else the machine does counts little. Writes a table, and
+JSON with every time.
 """
 
 from __future__ import annotations
@@ -76,20 +77,20 @@ class Episode:
         self.actions = torch.zeros(0)
 
     def chunk(self, steps: tuple[int, int]) -> float:
-        """Ground what is open, predict; s."""
+        """Ground what is open, predict; CPU seconds."""
         engine, index = self.engine, self.engine.predicted
         draw = torch.Generator().manual_seed(index)
         latents = torch.randn(self._shape, generator=draw)[:, int(index == 1):]
         rows = torch.rand(self._rows, 30, generator=draw) * 2 - 1
-        begun = time.perf_counter()
+        begun = time.thread_time()
         if index:
             engine.ground(latents, rows)
         self.actions = engine.predict(*steps, generator=draw).actions
-        return time.perf_counter() - begun
+        return time.thread_time() - begun
 
 
 def measure(model: tuple, steps: tuple[int, int], chunks: int) -> dict[str, list[float]]:
-    """Seconds of each chunk of each procedure; refuses procedures that disagree."""
+    """CPU seconds of each chunk of each procedure; refuses procedures that disagree."""
     episodes = {name: Episode(kind, *model) for name, kind in PROCEDURES.items()}
     order = np.random.default_rng(0)
     times: dict[str, list[float]] = {name: [] for name in PROCEDURES}
@@ -135,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     out = sys.stdout.write
     out(f'{platform.processor() or platform.machine()}, one thread, torch {torch.__version__}, '
         f'{options.chunks} chunks each, interleaved\n\n'
-        '| model | steps | procedure | passes | ms a chunk, median (5 to 95 %) | '
+        '| model | steps | procedure | passes | CPU ms a chunk, median (5 to 95 %) | '
         'times merged, median (quartiles) |\n|---|---|---|---|---|---|\n')
     record = {}
     for name, model in models(options.checkpoint).items():
