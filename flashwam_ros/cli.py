@@ -40,6 +40,8 @@ VERBS: dict[str, Verb] = {
     'demos': Verb('training.demonstrations:main', 'write demonstrations of the scripted experts'),
     'check-dataset': Verb('training.validation:main', 'what is wrong with a LeRobot dataset'),
     'extract-latents': Verb('training.extract_latents:main', 'latents of a LeRobot dataset'),
+    'import': Verb('episodes.import_demonstrations:main',
+                   'demonstrations from LeRobot datasets or raw XR teleoperation'),
     'train-codec': Verb('training.codec_trainer:main', 'train the small video codec'),
     'train-teacher': Verb('training.teacher:main', 'train a world-action model'),
     'distill': Verb('training.distill:main', 'make a student of few steps out of a teacher'),

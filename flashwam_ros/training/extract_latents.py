@@ -28,10 +28,15 @@ from flashwam_ros.training import lerobot_layout as layout
 from flashwam_ros.training.camera_encoders import CameraEncoder, load_encoders
 from flashwam_ros.training.command import reporter
 from flashwam_ros.training.dataset import fit_normaliser
-from flashwam_ros.training.latent_files import CameraLatents, latent_path, load_latent_set
+from flashwam_ros.training.latent_files import (
+    CameraLatents,
+    key_frame_stride,
+    key_frames,
+    latent_path,
+    load_latent_set,
+)
 from flashwam_ros.training.lerobot_meta import (
     EpisodeMeta,
-    LeRobotError,
     LeRobotSet,
     Segment,
     find_sets,
@@ -39,7 +44,6 @@ from flashwam_ros.training.lerobot_meta import (
 )
 from flashwam_ros.training.progress import Progress
 from flashwam_ros.wam.checkpoint import CheckpointError
-from flashwam_ros.wam.codec import IMAGES_PER_FRAME
 from flashwam_ros.wam.text import TextEncoder
 
 NORMALISER = 'meta/normaliser.json'
@@ -66,29 +70,6 @@ class Job:
     encoder: CameraEncoder
     text: TextEncoder
 
-    @property
-    def stride(self) -> int:
-        """Dataset frames from one key frame to the next.
-
-        Raises:
-            LeRobotError: the contract's key frames do not fall on the dataset's frames.
-        """
-        rows, rate = self.contract.rows_per_key_frame, self.contract.row_rate_hz
-        exact = self.source.fps * rows / rate
-        if exact < 1 or abs(exact - round(exact)) > 1e-6:
-            raise LeRobotError(
-                f'{self.source.root}: {self.source.fps:g} frames per s, but the checkpoint wants '
-                f'a key frame every {1000 * rows / rate:.1f} ms, which is {exact:.2f} frames')
-        return round(exact)
-
-
-def key_frames(segment: Segment, stride: int) -> np.ndarray:
-    """Frame indices of a segment's images, 4 m + 1 of them; empty when not even m = 1 fits."""
-    groups = (segment.end - 1 - segment.start) // (IMAGES_PER_FRAME * stride)
-    if groups < 1:
-        return np.zeros(0, int)
-    return segment.start + stride * np.arange(IMAGES_PER_FRAME * groups + 1)
-
 
 def extract(job: Job, text_mark: str, report: Callable[[str], None]) -> tuple[int, int]:
     """Make what is missing.
@@ -99,7 +80,7 @@ def extract(job: Job, text_mark: str, report: Callable[[str], None]) -> tuple[in
     Raises:
         LeRobotError: the folder holds latents of another codec, contract or camera choice.
     """
-    stride = job.stride
+    stride = key_frame_stride(job.source.fps, job.contract, job.source.root)
     latent_files.write_extraction(job.out, {
         'codec': job.encoder.mark, 'text_encoder': text_mark, 'stride': stride,
         'contract': job.contract.sha256, 'cameras': dict(job.cameras)})

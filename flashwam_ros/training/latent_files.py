@@ -130,6 +130,29 @@ def assemble(parts: Sequence[torch.Tensor], where: object = '') -> torch.Tensor:
                        'head and two half-size wrists')
 
 
+def key_frame_stride(fps: float, contract: RobotContract, where: object) -> int:
+    """Dataset frames from one key frame of the contract to the next.
+
+    Raises:
+        LeRobotError: the contract's key frames do not fall on the dataset's frames.
+    """
+    rows, rate = contract.rows_per_key_frame, contract.row_rate_hz
+    exact = fps * rows / rate
+    if exact < 1 or abs(exact - round(exact)) > 1e-6:
+        raise LeRobotError(
+            f'{where}: {fps:g} frames per s, but the contract wants a key frame every '
+            f'{1000 * rows / rate:.1f} ms, which is {exact:.2f} frames')
+    return round(exact)
+
+
+def key_frames(segment: Segment, stride: int) -> np.ndarray:
+    """Frame indices of a segment's images, 4 m + 1 of them; empty when not even m = 1 fits."""
+    groups = (segment.end - 1 - segment.start) // (IMAGES_PER_FRAME * stride)
+    if groups < 1:
+        return np.zeros(0, int)
+    return segment.start + stride * np.arange(IMAGES_PER_FRAME * groups + 1)
+
+
 def slot_rows(action: np.ndarray, frame_ids: Sequence[int], rows_per_frame: int) -> np.ndarray:
     """Action rows by latent frame, (F, n, C).
 

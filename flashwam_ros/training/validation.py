@@ -217,14 +217,21 @@ def _values(dataset: LeRobotSet, episode: EpisodeMeta, feature: str, values: np.
         columns = layout.channel_columns(dataset.names(feature), contract.channel_names)
     except ValueError:
         return  # reported for the whole set
-    rows = values[:, columns]
+    for frame, text in outside_limits(values[:, columns], contract):
+        yield Finding('range', episode.data, episode.index, frame, f'{feature} {text}')
+
+
+def outside_limits(rows: np.ndarray, contract: RobotContract) -> list[tuple[int, str]]:
+    """(first row, message) of every channel of rows (N, C) that leaves the limits."""
     outside = (rows < contract.lower - LIMIT_MARGIN) | (rows > contract.upper + LIMIT_MARGIN)
+    out = []
     for column in np.flatnonzero(outside.any(axis=0)):
-        channel, first = contract.channels[column], int(np.argmax(outside[:, column]))
-        yield Finding('range', episode.data, episode.index, first,
-                      f'{feature} {channel.name} runs {rows[:, column].min():.3f}..'
-                      f'{rows[:, column].max():.3f} {channel.unit}, limits {channel.lower:.3f}..'
-                      f'{channel.upper:.3f} in {int(outside[:, column].sum())} rows')
+        channel = contract.channels[column]
+        out.append((int(np.argmax(outside[:, column])),
+                    f'{channel.name} runs {rows[:, column].min():.3f}..'
+                    f'{rows[:, column].max():.3f} {channel.unit}, limits {channel.lower:.3f}..'
+                    f'{channel.upper:.3f} in {int(outside[:, column].sum())} rows'))
+    return out
 
 
 def _video(dataset: LeRobotSet, episode: EpisodeMeta, feature: str) -> Iterable[Finding]:

@@ -1,0 +1,135 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""LeRobot datasets and raw XR episodes become demonstrations like the simulator's own."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / 'training'))
+from lerobot_support import CONTRACT, synthetic, write_v21, write_v30  # noqa: E402
+
+from flashwam_ros.episodes import import_demonstrations as importer  # noqa: E402
+from flashwam_ros.episodes.raw_teleop import RawEpisodeError, read_raw_episode  # noqa: E402
+from flashwam_ros.imaging import encode_jpeg, to_policy_size  # noqa: E402
+from flashwam_ros.robot.description import load_description  # noqa: E402
+from flashwam_ros.robot.kinematics import Kinematics  # noqa: E402
+from flashwam_ros.training.codec_data import ENTITIES, load_groups, split_files  # noqa: E402
+from flashwam_ros.training.episode_file import read_episode  # noqa: E402
+
+
+def write_raw(folder, frames=41, stereo=True, fps=20, seed=0):
+    """A raw episode as the vendor's program leaves it; returns what was commanded."""
+    episode = synthetic(seed, frames, fps)
+    (folder / 'colors').mkdir(parents=True)
+    images = list(episode.images.values())
+    colours = [images[0], images[0][:, :, ::-1], *images[1:]] if stereo else images
+    records = []
+    for i, row in enumerate(episode.action.astype(float)):
+        parts = {'left_arm': row[:7], 'right_arm': row[7:14], 'left_ee': row[14:15],
+                 'right_ee': row[15:16]}
+        files = {}
+        for number, pictures in enumerate(colours):
+            files[f'color_{number}'] = f'colors/{i:06d}_color_{number}.jpg'
+            (folder / files[f'color_{number}']).write_bytes(encode_jpeg(pictures[i]))
+        values = {name: {'qpos': part.tolist(), 'qvel': [], 'torque': []}
+                  for name, part in parts.items()}
+        records.append({'idx': i, 'colors': files, 'depths': {}, 'actions': values, 'states': {
+            name: {**value, 'qpos': [v + 0.01 for v in value['qpos']]}
+            for name, value in values.items()}})
+    (folder / 'data.json').write_text(json.dumps({
+        'info': {'version': '1.0.0', 'image': {'width': 64, 'height': 48, 'fps': fps}},
+        'text': {'goal': 'Put the pink object away.', 'desc': '', 'steps': ''}, 'data': records}))
+    return episode
+
+
+def run(root, out, *more):
+    return importer.main(['--dataset', str(root), '--out', str(out), *more])
+
+
+@pytest.mark.parametrize('stereo', [True, False])
+def test_raw_episode_keeps_rows_images_and_order(tmp_path, stereo):
+    made = write_raw(tmp_path / 'raw' / 'pink' / 'episode_0003', stereo=stereo)
+    assert run(tmp_path / 'raw', tmp_path / 'out') == 0
+    path = tmp_path / 'out' / 'put_the_pink_object_away' / 'episode_1000000.npz'
+    episode = read_episode(path)
+    assert episode.prompt == 'Put the pink object away.'
+    np.testing.assert_allclose(episode.applied, made.action[:40], rtol=1e-6)
+    assert episode.contract_hash == CONTRACT.sha256
+    assert np.diff(episode.stamps_ns).tolist() == [100_000_000] * 20
+    for camera, images in zip(CONTRACT.cameras, made.images.values(), strict=True):
+        expected = to_policy_size(images[8], camera).astype(int)
+        assert np.abs(episode.images[camera.key][4] - expected).max() < 12
+    kinematics = Kinematics(load_description())
+    np.testing.assert_allclose(
+        episode.tcp[3, 1], kinematics.arm_point(made.action[6, :14] + 0.01, 'right_tcp'),
+        atol=1e-5)
+
+
+@pytest.mark.parametrize(('write', 'fps'), [(write_v21, 20), (write_v30, 30)])
+def test_lerobot_segments_become_demonstrations(tmp_path, write, fps):
+    made = synthetic(0, 61, fps)
+    made.task = 'lift'
+    root = write(tmp_path / 'set', [synthetic(1, 40, fps), made], fps)
+    assert run(root, tmp_path / 'out', '--task', 'mine') == 0
+    files = sorted((tmp_path / 'out' / 'mine').iterdir())
+    assert [path.stem for path in files] == ['episode_1000000', 'episode_1000001']
+    episode, stride = read_episode(files[1]), fps // 10
+    assert episode.prompt == 'lift'
+    rows = episode.applied.reshape(-1, 8, 16)
+    # the row at the end of a latent frame is the command given just before its last image
+    np.testing.assert_allclose(rows[:, -1], made.action[4 * stride * np.arange(1, len(rows) + 1)
+                                                        - 1], rtol=1e-5)
+    assert split_files(tmp_path / 'out') == ([files[1]], [files[0]])
+    groups = load_groups(files, 2)
+    assert groups.present[0].tolist() == [name.endswith('tcp') for name in ENTITIES]
+
+
+def test_nothing_is_imported_twice_and_numbers_stay(tmp_path, capsys):
+    write_raw(tmp_path / 'raw' / 'a' / 'episode_0001', 17)
+    assert run(tmp_path / 'raw', tmp_path / 'out') == 0
+    first = next((tmp_path / 'out').rglob('*.npz'))
+    before = first.stat().st_mtime_ns
+    write_raw(tmp_path / 'raw' / 'a' / 'episode_0000', 17, seed=1)  # sorts before the other
+    assert run(tmp_path / 'raw', tmp_path / 'out') == 0
+    assert first.stat().st_mtime_ns == before
+    assert sorted(path.stem for path in first.parent.iterdir()) == [
+        'episode_1000000', 'episode_1000001']
+    assert '1 demonstrations imported' in capsys.readouterr().err
+
+
+def test_short_episodes_are_left_out_by_name(tmp_path, capsys):
+    write_raw(tmp_path / 'raw' / 'a' / 'episode_0001', 8)
+    assert run(tmp_path / 'raw', tmp_path / 'out') == 0
+    assert 'left out: a/episode_0001: 8 frames are too short' in capsys.readouterr().err
+
+
+def test_faults_are_named(tmp_path, capsys):
+    folder = tmp_path / 'raw' / 'a' / 'episode_0001'
+    write_raw(folder, 17)
+    whole = (folder / 'data.json').read_text()
+    values = json.loads(whole)
+    values['data'][5]['actions']['left_ee']['qpos'] = [-3.0]
+    (folder / 'data.json').write_text(json.dumps(values))
+    assert run(tmp_path / 'raw', tmp_path / 'out') == 1
+    assert 'frame 5: left_gripper runs -3.000' in capsys.readouterr().err
+    assert run(tmp_path / 'raw', tmp_path / 'out', '--accept', 'range') == 0
+    values['data'][7]['states']['right_arm']['qpos'][2] = float('nan')
+    (folder / 'data.json').write_text(json.dumps(values))
+    with pytest.raises(RawEpisodeError, match=r'record 7: states\.right_arm'):
+        read_raw_episode(folder, CONTRACT)
+    (folder / 'data.json').write_text(whole[:-30])
+    with pytest.raises(RawEpisodeError, match='not a finished raw episode'):
+        read_raw_episode(folder, CONTRACT)
+    (folder / 'data.json').write_text(whole)
+    (folder / 'colors' / '000009_color_3.jpg').unlink()
+    with pytest.raises(RawEpisodeError, match='record 9: image color_3'):
+        read_raw_episode(folder, CONTRACT)
+
+
+def test_folder_without_episodes(tmp_path, capsys):
+    assert run(tmp_path, tmp_path / 'out') == 1
+    assert 'neither a LeRobot dataset nor raw episodes' in capsys.readouterr().err
