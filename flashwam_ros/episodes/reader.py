@@ -25,6 +25,7 @@ from flashwam_ros.episodes import messages as decode
 from flashwam_ros.episodes import schemas
 from flashwam_ros.episodes.mcap_scan import McapDamagedError, RawMessage, messages
 from flashwam_ros.episodes.messages import Diagnostic, DriverState, PolicyState
+from flashwam_ros.episodes.schemas import topic_key
 from flashwam_ros.episodes.sidecar import Sidecar, load_sidecar, sidecar_path
 from flashwam_ros.imaging import decode_jpeg
 from flashwam_ros.robot.chunk import ActionChunk, AppliedChunk
@@ -185,14 +186,6 @@ class Episode:
         if not stamps:
             return 0, 0
         return int(min(s[0] for s in stamps)), int(max(s[1] for s in stamps))
-
-
-def topic_key(topic: str, known: Sequence[str]) -> str | None:
-    """The relative name of a recorded topic, whatever its namespace; None for a foreign one."""
-    for name in sorted(known, key=len, reverse=True):
-        if topic.strip('/') == name.strip('/') or topic.endswith('/' + name.strip('/')):
-            return name
-    return None
 
 
 class _Collector:

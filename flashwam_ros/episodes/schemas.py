@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flashwam_ros.resources import share_path
@@ -77,6 +78,14 @@ def recorded_topics(contract: RobotContract) -> tuple[Topic, ...]:
         Topic(EPISODE_EVENT, STRING_TYPE),
         Topic(SIM_STATE, STRING_TYPE),
     )
+
+
+def topic_key(topic: str, known: Sequence[str]) -> str | None:
+    """The relative name of a recorded topic, whatever its namespace; None for a foreign one."""
+    for name in sorted(known, key=len, reverse=True):
+        if topic.strip('/') == name.strip('/') or topic.endswith('/' + name.strip('/')):
+            return name
+    return None
 
 
 @functools.cache

@@ -38,12 +38,18 @@ def header(ns):
 
 
 def joint_state(ns, names, position, velocity=()):
+    return _joint_state(ns, tuple(names), tuple(position), tuple(velocity))
+
+
+@functools.lru_cache(maxsize=2000)
+def _joint_state(ns, names, position, velocity):
     return encoder(schemas.JOINT_STATE_TYPE)({
         'header': header(ns), 'name': list(names), 'position': list(map(float, position)),
         'velocity': list(map(float, velocity)), 'effort': [],
     })  # fmt: skip
 
 
+@functools.lru_cache(maxsize=1000)
 def compressed(ns, jpeg):
     message = {'header': header(ns), 'format': 'jpeg', 'data': jpeg}
     return encoder(schemas.IMAGE_TYPE)(message)
@@ -80,8 +86,8 @@ def arm_path(seconds, amplitude=0.3):
     """Channels (C,) rad at a time: the left arm moves first, then the right one."""
     pose = load_settings().home
     left, right = CONTRACT.group('left_arm'), CONTRACT.group('right_arm')
-    pose[left] += amplitude * np.sin(2.0 * seconds) * (seconds % 4 < 2)
-    pose[right] += amplitude * np.sin(1.7 * seconds) * (seconds % 4 >= 2)
+    swing = amplitude * (1.0 - np.cos(np.pi * seconds)) / 2
+    pose[left if seconds % 4 < 2 else right] += swing
     return pose
 
 
@@ -94,9 +100,15 @@ def picture(camera, seconds, size=(96, 72), base=(150, 115, 80)):
     for side in ('left', 'right'):
         if camera in ('head', f'{side}_wrist'):
             angle = pose[CONTRACT.group(f'{side}_arm')[0]]
-            x = int(np.clip(width * (0.3 if side == 'left' else 0.7) + 60 * angle, 0, width - 12))
+            x = int(np.clip(width * (0.3 if side == 'left' else 0.7) + 40 * angle, 0, width - 12))
             image[20:44, x : x + 12] = (40, 40, 45)
     return image
+
+
+@functools.lru_cache(maxsize=1000)
+def frame(camera, index):
+    ns = START_NS + index * 50 * MS
+    return encode_stamp(encode_jpeg(picture(camera, index * 0.05)), index, ns)
 
 
 class Maker:
@@ -120,8 +132,7 @@ class Maker:
         """(stamp, arrival, JPEG) of a camera at 20 Hz."""
         for i in range(round(self.seconds * 20)):
             ns = START_NS + i * 50 * MS
-            jpeg = encode_jpeg(picture(camera, i * 0.05))
-            yield ns, ns + 20 * MS, encode_stamp(jpeg, i, ns)
+            yield ns, ns + 20 * MS, frame(camera, i)
 
     def measured(self):
         """(stamp, arrival, position) at 50 Hz."""
@@ -131,7 +142,7 @@ class Maker:
 
     def commanded(self):
         """(stamp, arrival, position) at 50 Hz."""
-        yield from self.measured()
+        yield from Maker.measured(self)
 
     def messages(self):
         """(topic, stamp, arrival, data) in order of arrival."""
@@ -139,8 +150,8 @@ class Maker:
         out = []
         for camera in CONTRACT.cameras:
             topic = '/' + schemas.image_topic(camera.topic)
-            out += [(topic, *frame[:2], compressed(frame[0], frame[2]))
-                    for frame in self.frames(camera.key)]  # fmt: skip
+            out += [(topic, ns, arrival, compressed(ns, jpeg))
+                    for ns, arrival, jpeg in self.frames(camera.key)]  # fmt: skip
         for ns, arrival, position in self.measured():
             data = joint_state(ns, names, position, np.zeros(len(names)))
             out.append(('/joint_states', ns, arrival, data))
