@@ -44,6 +44,10 @@ class ArmAuthority:
         """Accept a user's command."""
         self._user = command
 
+    def hold(self, pose: np.ndarray) -> None:
+        """Hold another pose from now on, (14,) rad."""
+        self._pose = np.array(pose, float)
+
     def forget(self) -> None:
         """Drop the user's command: the built-in controller has the arms."""
         self._user = None

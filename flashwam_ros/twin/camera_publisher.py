@@ -16,6 +16,7 @@ import os
 from collections.abc import Sequence
 
 from flashwam_ros.robot.contract import Camera, RobotContract
+from flashwam_ros.twin import camera_faults
 from flashwam_ros.twin.child import Child, die_with_parent, parent_gone
 from flashwam_ros.wire.teleimager import CameraServer, StreamError, encode_stamp, stream_config
 
@@ -59,6 +60,7 @@ def _serve(snapshot_fd: int, cameras: Sequence[Camera], server: CameraServer, ra
     maker.load(snapshot.task)
     period_ns = int(1e9 / rate_hz)
     due_ns = shared.read().stamp_ns
+    names = {camera.key: camera.wire_name for camera in cameras}
     sent = dropped = 0
     wait_s = 0.0
     while not parent_gone(wait_s):
@@ -66,8 +68,14 @@ def _serve(snapshot_fd: int, cameras: Sequence[Camera], server: CameraServer, ra
         wait_s = _WAIT_S if snapshot is None else 0.0
         if snapshot is None:
             continue
-        for camera, jpeg in maker.draw(snapshot, _JPEG_QUALITY):
-            server.send(camera.wire_name, encode_stamp(jpeg, sent, snapshot.stamp_ns))
+        faults = shared.camera_faults
+        if not faults:
+            for camera, jpeg in maker.draw(snapshot, _JPEG_QUALITY):
+                server.send(camera.wire_name, encode_stamp(jpeg, sent, snapshot.stamp_ns))
+        else:
+            drawn = {camera.key: jpeg for camera, jpeg in maker.draw(snapshot, _JPEG_QUALITY)}
+            for key, jpeg, stamp_ns in camera_faults.apply(faults, sent, drawn, snapshot.stamp_ns):
+                server.send(names[key], encode_stamp(jpeg, sent, stamp_ns))
         sent += 1
         due_ns += period_ns
         late = (shared.read().stamp_ns - _BACKLOG_NS - due_ns) // period_ns

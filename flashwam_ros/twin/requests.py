@@ -9,12 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from flashwam_ros.twin import camera_faults
 from flashwam_ros.wire import cdr
 
-_KNOWN = ('reset', 'remote', 'motor_error', 'temperature', 'tilt', 'freeze_state', 'id')
+_KNOWN = (
+    'reset', 'remote', 'motor_error', 'temperature', 'tilt', 'freeze_state', 'mode', 'fsm',
+    'mode_machine', 'battery', 'no_gripper', 'gripper_offset', 'cameras', 'arm_pose', 'id',
+)  # fmt: skip
 _GRAVITY = 9.81
 _NORMAL_C = (35, 40)
 _JOINTS = 29
+_ARMS = 14
 
 
 class RequestError(ValueError):
@@ -26,19 +31,30 @@ class Requests:
 
     `remote`: buttons held; `motor_error`: error bits by motor index (others cleared);
     `temperature`: winding deg C by motor index (others normal); `tilt`: pelvis roll, rad;
-    `freeze_state`: stop publishing the robot's state; `reset`: see `apply`.
+    `freeze_state`: stop publishing the robot's state; `mode`: name of the built-in motion service,
+    '' for debug mode; `fsm`: its state; `mode_machine`: machine type; `battery`: percent;
+    `no_gripper`: both services silent; `gripper_offset`: rad added to both reported angles;
+    `cameras`: names of `camera_faults.FAULTS`; `arm_pose`: (14,) rad where the arms are put and
+    held; `reset`: see `apply`.
 
     Args:
         lowstate: the message that the twin publishes.
 
     Attributes:
         frozen: whether the state is to be withheld.
+        mode: of the motion service. fsm: its state. battery: percent.
+        no_gripper: whether the grippers' state is to be withheld. gripper_offset: rad.
+        camera_faults: bits. arm_pose: (14,) rad wanted, None for none; the server takes it.
         last_id: `id` of the last request; last_error: why it was refused, None if it was not.
     """
 
     def __init__(self, lowstate: cdr.LowState) -> None:
         self._lowstate = lowstate
-        self.frozen = False
+        self.frozen = self.no_gripper = False
+        self.mode, self.fsm, self.battery = 'ai', 501, 90
+        self.gripper_offset = 0.0
+        self.camera_faults = 0
+        self.arm_pose: np.ndarray | None = None
         self.last_id: Any = None
         self.last_error: str | None = None
 
@@ -76,10 +92,32 @@ class Requests:
             self._tilt(float(request['tilt']))
         if 'freeze_state' in request:
             self.frozen = bool(request['freeze_state'])
+        self._apply_services(request)
         reset = request.get('reset')
         if reset is not None and not isinstance(reset, dict):
             raise RequestError(f'reset: give an object with task and seed, not {reset!r}')
         return reset
+
+    def _apply_services(self, request: dict) -> None:
+        if 'mode' in request:
+            self.mode = str(request['mode'])
+        if 'fsm' in request:
+            self.fsm = int(request['fsm'])
+        if 'mode_machine' in request:
+            self._lowstate.mode_machine = int(request['mode_machine'])
+        if 'battery' in request:
+            self.battery = min(max(int(request['battery']), 0), 100)
+        if 'no_gripper' in request:
+            self.no_gripper = bool(request['no_gripper'])
+        if 'gripper_offset' in request:
+            self.gripper_offset = float(request['gripper_offset'])
+        if 'cameras' in request:
+            self.camera_faults = camera_faults.to_bits(request['cameras'])
+        if 'arm_pose' in request:
+            pose = np.array(request['arm_pose'], float)
+            if pose.shape != (_ARMS,) or not np.isfinite(pose).all():
+                raise RequestError(f'arm_pose: give {_ARMS} finite angles (rad)')
+            self.arm_pose = pose
 
     def _tilt(self, roll: float) -> None:
         state = self._lowstate

@@ -32,6 +32,13 @@ from flashwam_ros.wire.endpoints import SIDES
 from flashwam_ros.wire.participant import DomainError
 from flashwam_ros.wire.realtime import claim_realtime
 from flashwam_ros.wire.robot_server import BodyState, RobotServerBus
+from flashwam_ros.wire.services import (
+    CHECK_MODE,
+    GET_FSM_ID,
+    MOTION_SWITCHER,
+    SPORT,
+    ServiceServer,
+)
 from flashwam_ros.wire.teleimager import CONFIG_PORT
 
 log = logging.getLogger(__name__)
@@ -112,6 +119,10 @@ class TwinServer:
         self._bus = RobotServerBus(options.domain, options.interface)
         self._bus.lowstate.temperature[:29] = (35, 40)
         self._requests = Requests(self._bus.lowstate)
+        self._services = ServiceServer(self._bus.participant, {
+            (MOTION_SWITCHER, CHECK_MODE): lambda: {'form': '0', 'name': self._requests.mode},
+            (SPORT, GET_FSM_ID): lambda: {'data': self._requests.fsm},
+        })  # fmt: skip
         self._steps = self.episode = 0
         self._grippers = GripperService()
         self._pace = Pace()
@@ -149,6 +160,7 @@ class TwinServer:
         for child in (self._cameras, self._window):
             if child is not None:
                 child.close()
+        self._services.close()
         self._bus.close()
 
     def step(self) -> None:
@@ -163,6 +175,8 @@ class TwinServer:
         if self._steps % _REQUEST_STEPS == 0:
             self._answer()
         if self._steps % _STATE_STEPS == 0:
+            self._services.answer()
+            self._services.publish_battery(self._requests.battery)
             self._bus.publish_sim_state(self.state())
 
     def state(self) -> dict:
@@ -211,7 +225,8 @@ class TwinServer:
         twin, data = self._sim.twin, self._sim.data
         angle, speed = self._sim.gripper_state()
         torque = data.actuator_force[twin.gripper_actuators] * self._take_per_rad
-        for number, side in enumerate(SIDES):
+        angle = angle + self._requests.gripper_offset
+        for number, side in enumerate(() if self._requests.no_gripper else SIDES):
             self._bus.publish_gripper(side, angle[number], speed[number], torque[number])
         self._bus.publish_lowstate(BodyState(*self._sim.joint_state(), tick_ms=self._steps * 2))
 
@@ -220,7 +235,15 @@ class TwinServer:
             reset = self._requests.apply(request)
             if reset is not None:
                 self._reset(reset)
+            self._shared.camera_faults = self._requests.camera_faults
+            self._pose()
             self._bus.publish_sim_state(self.state())
+
+    def _pose(self) -> None:
+        pose, self._requests.arm_pose = self._requests.arm_pose, None
+        if pose is not None:
+            self._arms.hold(pose)
+            self._sim.data.qpos[self._sim.twin.arm_qpos] = pose
 
     def _reset(self, reset: dict) -> None:
         task, seed = reset.get('task', self._sim.task), reset.get('seed', self._seed)

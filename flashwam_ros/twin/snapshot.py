@@ -115,3 +115,12 @@ class SharedSnapshot:
         """(sent, left out) as last reported."""
         frames, dropped = self._stats[:2].tolist()
         return frames, dropped
+
+    @property
+    def camera_faults(self) -> int:
+        """What the drawing side is to play, see `camera_faults`; 0 for nothing."""
+        return int(self._stats[2])
+
+    @camera_faults.setter
+    def camera_faults(self, bits: int) -> None:
+        self._stats[2] = bits

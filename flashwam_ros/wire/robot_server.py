@@ -50,6 +50,7 @@ class RobotServerBus:
         lowstate: the message that is published; set temperatures, remote bytes, error bits here.
         bad_crc: arm commands with a bad checksum (counted, not refused, as on the robot).
         refused: commands that were malformed, not finite or had a weight outside 0..1.
+        participant: for further endpoints of the same robot.
         bad_requests: texts on rt/sim_state_cmd that were not a JSON object.
     """
 
@@ -65,7 +66,7 @@ class RobotServerBus:
         self.lowstate.vol[:BODY_JOINTS] = 48.0
         self._gripper_state = cdr.GripperState()
         part = open_participant(domain, interface)
-        self._participant = part
+        self.participant = part
         self._state = endpoints.writer(part, endpoints.LOWSTATE)
         self._gripper_states = {
             side: endpoints.writer(part, name) for side, name in endpoints.GRIPPER_STATE.items()
@@ -158,4 +159,4 @@ class RobotServerBus:
     def close(self) -> None:
         """Leave the domain. The bus cannot be used afterwards."""
         del self._state, self._gripper_states, self._sim_state, self._arm, self._grippers
-        del self._requests, self._resets, self._participant
+        del self._requests, self._resets, self.participant
