@@ -10,14 +10,13 @@ back.
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
 from array import array
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -33,6 +32,7 @@ from flashwam_ros.nodes.control_loop import (
     collect_garbage,
     quiet_garbage_collector,
 )
+from flashwam_ros.nodes.driver_diagnostics import robot_diagnostics
 from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.lifecycle import (
     CHUNK_QOS,
@@ -329,28 +329,10 @@ class G1Driver(LifecycleNode):
 
     def _publish_diagnostics(self) -> None:
         collect_garbage(self.loop.mode)
-        snapshot = self.loop.snapshot
-        age_s = (
-            (time.monotonic_ns() - snapshot.sample.arrival_ns) * 1e-9 if snapshot.sample else -1.0
-        )
-        stale = age_s < 0 or age_s > load_settings().state_hold_s
-        status = DiagnosticStatus(
-            level=DiagnosticStatus.ERROR if stale else DiagnosticStatus.OK,
-            name='g1_driver: robot state',
-            hardware_id=f'domain {self._domain} on {self._interface}',
-            message=f'state is {age_s:.3f} s old' if stale else self.loop.mode.name,
-        )
-        p50, p99 = self.loop.lateness.percentiles()
-        values = {
-            'state age s': f'{age_s:.4f}',
-            'tick lateness p50 ms': f'{p50 * 1e3:.3f}',
-            'tick lateness p99 ms': f'{p99 * 1e3:.3f}',
-            'ticks skipped': str(self.loop.lateness.skipped),
-            'states received': str(self._bus.received),
-            'states rejected': str(self._bus.rejected),
-            'other writers': json.dumps(self.loop.other_writers),
-        }
-        status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
+        status = robot_diagnostics(
+            self.loop, self._bus, self._description.motor_order[:BODY_JOINTS],
+            f'domain {self._domain} on {self._interface}', self.contract.sha256,
+        )  # fmt: skip
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)

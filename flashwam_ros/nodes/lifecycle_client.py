@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.node import Node
-from rclpy.parameter import Parameter
+from rclpy.parameter import Parameter, parameter_value_to_python
 
 from flashwam_ros.nodes.executor import QuickGroup
 
@@ -45,6 +45,7 @@ class LifecycleClient:
         self._change = client(ChangeState, 'change_state')
         self._get = client(GetState, 'get_state')
         self._set = client(SetParameters, 'set_parameters')
+        self._read = client(GetParameters, 'get_parameters')
 
     def state(self, limit_s: float = CALL_LIMIT_S) -> int:
         """The primary state's id.
@@ -67,6 +68,16 @@ class LifecycleClient:
         """From active to inactive; nothing to do if it is not active."""
         if self.state() == State.PRIMARY_STATE_ACTIVE:
             self._transition(Transition.TRANSITION_DEACTIVATE, limit_s)
+
+    def parameters(self, *names: str) -> dict[str, object]:
+        """Values of parameters, None for one that is not set.
+
+        Raises:
+            NodeUnavailableError: no answer.
+        """
+        request = GetParameters.Request(names=list(names))
+        values = self._call(self._read, request, CALL_LIMIT_S).values
+        return dict(zip(names, map(parameter_value_to_python, values), strict=True))
 
     def set_parameters(self, values: Mapping[str, object]) -> None:
         """Set parameters, all or an error that names the refused one."""

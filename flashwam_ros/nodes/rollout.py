@@ -25,10 +25,13 @@ from flashwam_ros.episodes.rollout_log import Outcome, RolloutLog, RolloutSettin
 from flashwam_ros.episodes.rollout_report import write_report
 from flashwam_ros.nodes.lifecycle import declare, declare_wire, run_node
 from flashwam_ros.nodes.lifecycle_client import LifecycleClient, NodeUnavailableError
+from flashwam_ros.nodes.preflight_probe import PreflightProbe
 from flashwam_ros.nodes.rollout_recorder import RolloutRecorder
 from flashwam_ros.nodes.rollout_watch import RolloutWatch
 from flashwam_ros.policy.loop import LOOKAHEAD
 from flashwam_ros.robot.contract import RobotContract
+from flashwam_ros.trials.check_result import Report
+from flashwam_ros.trials.preflight import preflight
 from flashwam_ros.twin.tasks import TASKS
 from flashwam_ros.wire.sim_bus import SimBus, SimulatorTimeoutError
 
@@ -39,6 +42,7 @@ DEACTIVATE_S = 15.0
 OPERATOR_S = 600.0
 LONGEST_S = 600.0
 FINISH_S = 18.0
+LOOKS = 2
 
 
 class RolloutError(RuntimeError):
@@ -53,17 +57,22 @@ class RolloutNode(Node):
         domain, interface = declare_wire(self)
         self._robot = declare(self, 'robot', 'twin', 'twin or real')
         self._policy_name = declare(self, 'policy', 'wam', 'backend of the policy node')
+        self._execution = declare(self, 'execution', 'async', 'judged by the service preflight')
         self._output = Path(declare(self, 'output_dir', 'rollouts', 'one folder per rollout'))
         self.contract = RobotContract.load()
         self._sim = SimBus(domain, interface) if self._robot == 'twin' else None
         self._driver = LifecycleClient(self, 'g1_driver')
         self._policy = LifecycleClient(self, 'policy')
         self._recorder = RolloutRecorder(self, self.contract)
+        self._probe = PreflightProbe(
+            self, self._recorder, self.contract, (domain, interface), self._policy, self._output
+        )
         self._busy = threading.Lock()
         self.interrupted = ''
         self._operator_ready = threading.Event()
         group = ReentrantCallbackGroup()
         self.create_service(Trigger, '~/ready', self._on_ready, callback_group=group)
+        self.create_service(Trigger, '~/preflight', self._on_preflight, callback_group=group)
         self._server = ActionServer(
             self, RunRollout, 'run_rollout', self._execute,
             goal_callback=self._on_goal, cancel_callback=self._on_cancel, callback_group=group,
@@ -94,6 +103,28 @@ class RolloutNode(Node):
         self._operator_ready.set()
         response.success = True
         return response
+
+    def _on_preflight(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        """Look at everything without moving anything; the message is the report as JSON."""
+        if not self._busy.acquire(blocking=False):
+            response.message = 'a rollout is running'
+            return response
+        try:
+            self._configure()
+            report = self._preflight(self._execution)
+            response.success, response.message = report.ok, report.to_json()
+        except NodeUnavailableError as error:
+            response.message = self._explain(error)
+        finally:
+            self._busy.release()
+        return response
+
+    def destroy_node(self) -> None:
+        """Leave the robot's wire first."""
+        self._probe.close()
+        super().destroy_node()
 
     def _execute(self, handle) -> RunRollout.Result:
         with self._busy:
@@ -128,8 +159,13 @@ class RolloutNode(Node):
         log = RolloutLog(setting)
         watch = RolloutWatch(log, self._recorder, self._sim, task.stages)
         feedback = partial(self._feedback, handle, watch)
+        report = None
         try:
             self._prepare(setting, feedback)
+            feedback('preflight')
+            report = self._preflight(setting.execution)
+            if not report.ok:
+                raise RolloutError(f'preflight: {report.reason}')
             self._recorder.start(log)
             self._begin(setting, watch, feedback)
             while not watch.over(handle.is_cancel_requested, self.interrupted):
@@ -142,7 +178,7 @@ class RolloutNode(Node):
             feedback('giving back')
             self._give_back(watch)
             self._recorder.stop()
-        return self._report(log, watch)
+        return self._report(log, watch, report)
 
     def _prepare(self, setting: RolloutSetting, feedback) -> None:
         """Everything passive, the scene in order, both nodes configured."""
@@ -150,8 +186,7 @@ class RolloutNode(Node):
         self._policy.deactivate(ACTIVATE_S)
         if self._driver.state() == State.PRIMARY_STATE_ACTIVE:
             self._driver.deactivate(DEACTIVATE_S)
-        self._policy.configure(CONFIGURE_POLICY_S)
-        self._driver.configure(CONFIGURE_DRIVER_S)
+        self._configure()
         feedback('resetting')
         if self._sim is not None:
             self._sim.reset(setting.task, setting.seed)
@@ -164,6 +199,19 @@ class RolloutNode(Node):
         while not self._operator_ready.wait(0.1):
             if self.interrupted or time.monotonic() > deadline:
                 raise RolloutError('operator: the scene was not declared ready')
+
+    def _configure(self) -> None:
+        self._policy.configure(CONFIGURE_POLICY_S)
+        self._driver.configure(CONFIGURE_DRIVER_S)
+
+    def _preflight(self, execution: str) -> Report:
+        """What is red at two looks is red: a busy moment must not cost a trial."""
+        for _ in range(LOOKS):
+            report = preflight(self._probe.look(self._policy_name, execution))
+            if report.ok or self.interrupted:
+                break
+        self.get_logger().info('preflight:\n' + report.table())
+        return report
 
     def _begin(self, setting: RolloutSetting, watch: RolloutWatch, feedback) -> None:
         feedback('engaging')
@@ -213,7 +261,9 @@ class RolloutNode(Node):
 
     # -- results ----------------------------------------------------------------------------------
 
-    def _report(self, log: RolloutLog, watch: RolloutWatch) -> RunRollout.Result:
+    def _report(
+        self, log: RolloutLog, watch: RolloutWatch, report: Report | None
+    ) -> RunRollout.Result:
         verdict, reason = judge(watch.success, watch.failure, watch.fault, log.real_time_factor)
         outcome = Outcome(verdict, reason, watch.stages, watch.elapsed_s)
         setting = log.setting
@@ -222,7 +272,10 @@ class RolloutNode(Node):
         self.get_logger().info(f'{verdict}: {reason}; writing {folder}')
         summary = write_report(
             folder, log, outcome, self.contract.channel_names,
-            {'contract_sha256': self.contract.sha256},
+            {
+                'contract_sha256': self.contract.sha256,
+                'preflight': None if report is None else report.to_dict(),
+            },
         )  # fmt: skip
         if summary.get('report_error'):
             # The verdict stands; a film or plot that failed is told beside it.

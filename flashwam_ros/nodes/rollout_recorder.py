@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -35,6 +36,8 @@ class RolloutRecorder:
         driver: newest driver status, and when it came (ns, the node's clock).
         policy: newest policy status, and when it came.
         recent_events: last named events of the driver, recording or not.
+        joints: newest joint state.
+        on_image: called with camera key and message of every frame while it is set.
     """
 
     def __init__(self, node: Node, contract: RobotContract):
@@ -46,6 +49,8 @@ class RolloutRecorder:
         self.driver: tuple[DriverStatus | None, int] = (None, 0)
         self.policy: tuple[PolicyStatus | None, int] = (None, 0)
         self.recent_events: deque[str] = deque(maxlen=20)
+        self.joints: JointState | None = None
+        self.on_image: Callable[[str, Image], None] | None = None
         group = QuickGroup()
         wanted = [
             (JointState, 'joint_states', self._on_measured, SENSOR_QOS),
@@ -78,7 +83,7 @@ class RolloutRecorder:
         return self._node.get_clock().now().nanoseconds
 
     def _on_measured(self, msg: JointState) -> None:
-        log = self._log
+        self.joints, log = msg, self._log
         if log is not None:
             position = dict(zip(msg.name, msg.position, strict=False))
             values = np.array([position[name] for name in self._contract.channel_names])
@@ -131,7 +136,9 @@ class RolloutRecorder:
         self.policy = (msg, self.now_ns())
 
     def _on_image(self, camera: str, msg: Image) -> None:
-        log = self._log
+        log, watching = self._log, self.on_image
+        if watching is not None:
+            watching(camera, msg)
         if log is None:
             return
         strip, stamp = self._strips.get(camera), from_msg(msg.header.stamp)

@@ -25,6 +25,7 @@ from flashwam_ros.bringup.command import graph_for, usage
 from flashwam_ros.bringup.graph import Graph
 from flashwam_ros.bringup.settings import Settings, SettingsError
 from flashwam_ros.bringup.supervisor import Supervisor
+from flashwam_ros.trials.check_result import Report
 
 READY_S = 60.0
 RESULT_S = 1200.0
@@ -110,6 +111,8 @@ def describe(summary: Mapping, folder: str) -> str:
         ('real-time factor', '-' if factor is None else f'{factor:.3f}'),
         ('folder', folder),
     ]
+    if summary.get('preflight') and not summary['preflight']['ok']:
+        rows.append(('preflight', '\n' + Report.from_dict(summary['preflight']).table()))
     return '\n'.join(f'  {name:<17}{value}' for name, value in rows)
 
 

@@ -36,7 +36,8 @@ class WorkerState:
         session: current session, '' for none.
         predicted: index of the newest predicted chunk, -1 for none.
         grounded: index of the newest grounded chunk, -1 for none.
-        chunk_latency_s: time from the start of the last prediction to its chunk, s.
+        chunk_latency_s: time from the start of the last (at first: the warming) prediction to its
+            chunk, s.
         slack_s: slack of the last started chunk, s.
         events: named events so far in this session.
     """
@@ -106,7 +107,7 @@ class PolicyWorker:
                     )
                 warm_s = policy.warm_up()
                 self._policy = policy
-                self.state = WorkerState(state='ready')
+                self.state = WorkerState(state='ready', chunk_latency_s=warm_s)
                 future.set_result((policy.name, warm_s))
             except Exception as error:
                 log.exception('the policy cannot be loaded')

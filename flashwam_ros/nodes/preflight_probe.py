@@ -1,0 +1,252 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Collects what a preflight looks at: topics of the running graph, services of the robot."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from sensor_msgs.msg import Image, JointState
+
+from flashwam_ros.nodes import driver_diagnostics
+from flashwam_ros.nodes.clock import from_msg
+from flashwam_ros.nodes.executor import QuickGroup
+from flashwam_ros.nodes.image_conversion import message_to_rgb
+from flashwam_ros.nodes.lifecycle_client import LifecycleClient
+from flashwam_ros.nodes.rollout_recorder import RolloutRecorder
+from flashwam_ros.robot.contract import RobotContract
+from flashwam_ros.trials.checkpoint_facts import contract_differences, is_promoted
+from flashwam_ros.trials.observations import CameraSeen, Observations, PolicySeen, RobotSeen
+from flashwam_ros.wire.services import RobotServices
+
+LOOK_S = 1.5
+DIAGNOSTICS_LIMIT_S = 4.0
+ANSWER_S = 2.0
+BATTERY_S = 0.5
+_ARMS = 14
+_POLL_S = 0.02
+_CAMERA = 'camera: '
+
+
+@dataclass
+class _Stream:
+    """Frames of one camera: (arrival, stamp) in ns of ROS time, and the newest message."""
+
+    times: list[tuple[int, int]] = field(default_factory=list)
+    newest: Image | None = None
+
+
+class PreflightProbe:
+    """Looks for about two seconds; nothing is commanded.
+
+    Args:
+        node: owner.
+        recorder: newest status messages, images.
+        contract: cameras and channels.
+        wire: DDS domain and interface of the robot.
+        policy: client of the policy node.
+        output: folder of the rollouts.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        recorder: RolloutRecorder,
+        contract: RobotContract,
+        wire: tuple[int, str],
+        policy: LifecycleClient,
+        output: Path,
+    ):
+        self._node, self._recorder, self._contract = node, recorder, contract
+        self._wire, self._policy, self._output = wire, policy, output
+        self._services: RobotServices | None = None
+        self._lock = threading.Lock()
+        self._streams: dict[str, _Stream] = {}
+        self._driver: list[tuple[int, Mapping[str, str]]] = []
+        self._estimated: dict[str, bool] = {}
+        node.create_subscription(
+            DiagnosticArray, '/diagnostics', self._on_diagnostics, 10, callback_group=QuickGroup()
+        )
+
+    def look(self, backend: str, execution: str) -> Observations:
+        """Observe; blocks for `LOOK_S` to `DIAGNOSTICS_LIMIT_S`.
+
+        Args:
+            backend: of the policy.
+            execution: 'sync' or 'async'.
+        """
+        with self._lock:
+            self._streams = {camera.key: _Stream() for camera in self._contract.cameras}
+            self._driver = []
+        self._recorder.on_image = self._on_image
+        offsets = [self._offset_ns()]
+        begun = time.monotonic()
+        try:
+            mode = self._ask_robot()
+            while (passed := time.monotonic() - begun) < LOOK_S or (
+                len(self._driver) < 2 and passed < DIAGNOSTICS_LIMIT_S
+            ):
+                offsets.append(self._offset_ns())
+                time.sleep(_POLL_S)
+        finally:
+            self._recorder.on_image = None
+        with self._lock:
+            streams, driver = dict(self._streams), list(self._driver)
+        joints = self._recorder.joints
+        return Observations(
+            robot=self._robot(mode, driver, joints),
+            cameras=self._cameras(streams),
+            policy=self._policy_seen(backend, driver),
+            clock_step_s=max(np.abs(np.diff(offsets)), default=0) * 1e-9,
+            state_lag_s=self._lag_s(joints),
+            free_gib=self._free_gib(),
+            execution=execution,
+        )
+
+    def close(self) -> None:
+        """Leave the robot's wire."""
+        if self._services is not None:
+            self._services.close()
+            self._services = None
+
+    # -- subscriptions ----------------------------------------------------------------------------
+
+    def _on_image(self, camera: str, msg: Image) -> None:
+        now_ns = self._recorder.now_ns()
+        with self._lock:
+            stream = self._streams.setdefault(camera, _Stream())
+            stream.times.append((now_ns, from_msg(msg.header.stamp)))
+            stream.newest = msg
+
+    def _on_diagnostics(self, msg: DiagnosticArray) -> None:
+        stamp = from_msg(msg.header.stamp)
+        for status in msg.status:
+            values = {entry.key: entry.value for entry in status.values}
+            with self._lock:
+                if status.name == driver_diagnostics.NAME:
+                    self._driver = [*self._driver[-4:], (stamp, values)]
+                elif status.name.startswith(_CAMERA):
+                    key = status.name.removeprefix(_CAMERA)
+                    self._estimated[key] = values.get('stamps estimated') == 'True'
+
+    # -- what was seen ----------------------------------------------------------------------------
+
+    def _ask_robot(self) -> tuple[str | None, int | None, int | None]:
+        """Mode, state and charge from the robot's services."""
+        if self._services is None:
+            self._services = RobotServices(*self._wire)
+        name = self._services.mode_name(ANSWER_S)
+        # A robot that does not answer one of them will not answer the other either.
+        fsm = None if name is None else self._services.fsm_id(ANSWER_S)
+        return name, fsm, self._services.battery_percent(BATTERY_S)
+
+    def _robot(self, mode, driver: list, joints: JointState | None) -> RobotSeen:
+        name, fsm, battery = mode
+        if not driver:
+            return RobotSeen(mode_name=name, fsm_id=fsm, battery_percent=battery)
+        (first_ns, first), (last_ns, last) = driver[0], driver[-1]
+        span_s, count = (last_ns - first_ns) * 1e-9, 'states received'
+        rate = (int(last[count]) - int(first[count])) / span_s if span_s > 0 else None
+        age_s = float(last['state age s'])
+        errors = last.get('motor errors')
+        winding, machine = last.get('hottest winding C'), last.get('mode machine')
+        return RobotSeen(
+            mode_name=name,
+            fsm_id=fsm,
+            battery_percent=battery,
+            mode_machine=None if machine is None else int(machine),
+            state_rate_hz=rate,
+            state_age_s=age_s if age_s >= 0 else None,
+            other_writers=tuple(json.loads(last['other writers'])),
+            winding_c=None if winding is None else float(winding),
+            hottest=last.get('hottest joint', ''),
+            motor_errors=None if errors is None else json.loads(errors),
+            arm_q=self._arms(joints),
+            gripper_q=json.loads(last.get('gripper rad', '{}')),
+            gripper_age_s=json.loads(last.get('gripper ages s', '{}')),
+        )
+
+    def _arms(self, joints: JointState | None) -> np.ndarray | None:
+        if joints is None:
+            return None
+        position = dict(zip(joints.name, joints.position, strict=False))
+        return np.array([position[name] for name in self._contract.channel_names[:_ARMS]])
+
+    def _cameras(self, streams: Mapping[str, _Stream]) -> tuple[CameraSeen, ...]:
+        keys = [camera.key for camera in self._contract.cameras]
+        head = np.array([stamp for _, stamp in streams[keys[0]].times], np.int64)
+        return tuple(self._camera(key, streams[key], head) for key in keys)
+
+    def _camera(self, key: str, stream: _Stream, head: np.ndarray) -> CameraSeen:
+        if len(stream.times) < 2:
+            return CameraSeen(key)
+        arrivals, stamps = np.array(stream.times, np.int64).T
+        skew_s = None
+        if len(head):
+            nearest_ns = np.abs(stamps[:, None] - head[None]).min(1)
+            skew_s = float(np.median(nearest_ns)) * 1e-9
+        span_s = (arrivals[-1] - arrivals[0]) * 1e-9
+        return CameraSeen(
+            key,
+            # Over the whole look: a camera that stopped half way is slow.
+            rate_hz=(len(arrivals) - 1) / max(span_s, LOOK_S - 0.2),
+            age_s=float(np.median(arrivals - stamps)) * 1e-9,
+            size=(stream.newest.width, stream.newest.height),
+            skew_s=skew_s,
+            estimated=self._estimated.get(key, False),
+            image=message_to_rgb(stream.newest),
+        )
+
+    def _policy_seen(self, backend: str, driver: list) -> PolicySeen:
+        status, at_ns = self._recorder.policy
+        if status is None or (self._recorder.now_ns() - at_ns) * 1e-9 > ANSWER_S:
+            return PolicySeen(backend=backend)
+        # The reason of an earlier session does not stand in the way of the next one.
+        failed = status.state == 'error' and status.session == ''
+        state = 'ready' if status.state == 'error' and not failed else status.state
+        differences, promoted, folder = (), None, ''
+        if backend == 'wam':
+            folder = str(self._policy.parameters('checkpoint')['checkpoint'] or '')
+            try:
+                differences = contract_differences(Path(folder), self._contract)
+            except (OSError, ValueError) as error:
+                differences = (str(error),)
+            promoted = is_promoted(Path(folder))
+        theirs = driver[-1][1].get('contract', '') if driver else ''
+        if theirs and theirs != self._contract.sha256:
+            differences += (f'driver: contract {theirs[:12]}, here {self._contract.sha256[:12]}',)
+        return PolicySeen(
+            backend, state, status.reason if failed else '', status.chunk_latency or None,
+            differences, promoted, folder,
+        )  # fmt: skip
+
+    def _lag_s(self, joints: JointState | None) -> float | None:
+        if joints is None:
+            return None
+        return (self._recorder.now_ns() - from_msg(joints.header.stamp)) * 1e-9
+
+    def _free_gib(self) -> float | None:
+        folder = self._output.absolute()
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free / 2**30
+
+    @staticmethod
+    def _offset_ns() -> int:
+        """System clock minus monotonic clock; the narrowest of three readings counts."""
+        readings = []
+        for _ in range(3):
+            before = time.monotonic_ns()
+            now = time.time_ns()
+            after = time.monotonic_ns()
+            readings.append((after - before, now - (before + after) // 2))
+        return min(readings)[1]
