@@ -36,16 +36,20 @@ VERBS: dict[str, Verb] = {
     'rollout': Verb('nodes.run_client:rollout_main', 'ask the running graph for one rollout'),
     'launch': Verb('bringup.command:main', 'start all processes of a task, without ros2 launch'),
     'release': Verb('wire.release:main', 'ramp the authority over the arms down, now'),
+    'episodes': Verb('episodes.command:main', 'list, show, check, label, recover recordings'),
     'twin': Verb('twin.server:main', 'the simulated robot alone, on the robot\'s own wire'),
     'demos': Verb('training.demonstrations:main', 'write demonstrations of the scripted experts'),
     'check-dataset': Verb('training.validation:main', 'what is wrong with a LeRobot dataset'),
     'extract-latents': Verb('training.extract_latents:main', 'latents of a LeRobot dataset'),
+    'export': Verb('episodes.export_command:main', 'LeRobot dataset of recorded episodes'),
     'import': Verb('episodes.import_demonstrations:main',
                    'demonstrations from LeRobot datasets or raw XR teleoperation'),
     'train-codec': Verb('training.codec_trainer:main', 'train the small video codec'),
     'train-teacher': Verb('training.teacher:main', 'train a world-action model'),
     'distill': Verb('training.distill:main', 'make a student of few steps out of a teacher'),
     'evaluate': Verb('training.evaluate:main', 'success of a policy in the simulator, in process'),
+    'table': Verb('training.table:main', 'every policy of a plan: run, intervals, tests, plots'),
+    'promote': Verb('training.promote:main', 'check a student and mark it as deployable'),
 }
 
 
