@@ -22,6 +22,7 @@ from flashwam_ros.training.results import (
     SAMPLERS,
     Job,
     Setting,
+    checkpoint_name,
     chosen,
     make_jobs,
     manifest_sha256,
@@ -53,8 +54,8 @@ def checkpoint_setting(checkpoint: Path, steps: str, sampler: str = 'own',
             raise ValueError(f'{checkpoint}: its own sampler is Euler for both modalities, so '
                              'there is nothing to override: leave --sampler at own')
     video_steps, action_steps = parse_steps(steps)
-    return Setting(checkpoint.name, sha256, execution, video_steps, action_steps, latency_s,
-                   sampler)
+    return Setting(checkpoint_name(checkpoint), sha256, execution, video_steps, action_steps,
+                   latency_s, sampler)
 
 
 def expert_setting(execution: str = 'sync', latency_s: float = 0.1) -> Setting:

@@ -111,6 +111,12 @@ def manifest_sha256(checkpoint: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def checkpoint_name(checkpoint: Path) -> str:
+    """The folder's name; what training calls just 'export' is named after its run."""
+    folder = checkpoint.resolve()
+    return folder.parent.name if folder.name == 'export' else folder.name
+
+
 def results_folder(name: str, root: Path | None = None) -> Path:
     """Where the results of the checkpoint called ``name`` lie."""
     return (root or cache_folder('evaluations')) / name
@@ -153,6 +159,15 @@ def read_all(folder: Path) -> dict[Setting, dict[Job, dict]]:
         setting = Setting(**entry['setting'])
         found.setdefault(setting, {})[Job(**entry['job'])] = result
     return found
+
+
+def read_tree(root: Path) -> dict[Setting, dict[Job, dict]]:
+    """Everything below a folder of results: a checkpoint is known by its hash, not by its name."""
+    merged: dict[Setting, dict[Job, dict]] = {}
+    for path in sorted(root.glob('*/episodes.jsonl')):
+        for setting, results in read_all(path.parent).items():
+            merged.setdefault(setting, {}).update(results)
+    return merged
 
 
 def read_results(folder: Path, setting: Setting) -> dict[Job, dict]:

@@ -1,0 +1,155 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The table counts what the plan says, compares on shared seeds and skips what is missing."""
+
+import json
+
+import pytest
+import yaml
+from evaluation_support import invent_results, tiny_checkpoint
+
+from flashwam_ros.resources import share_path
+from flashwam_ros.training import table
+from flashwam_ros.training.evaluate import checkpoint_setting
+from flashwam_ros.training.results import make_jobs, read_tree
+from flashwam_ros.training.table import find_row, section_figures, wanted_rows
+from flashwam_ros.training.table_plan import RowPlan, find_checkpoint, read_plan
+from flashwam_ros.training.table_text import markdown, p_value
+
+SEEDS = {'red_bottle': 20, 'pot_potato': 10}
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A plan with a teacher and a student of LCM form, and their results."""
+    teacher = tiny_checkpoint(tmp_path / 'teacher')
+    student = tiny_checkpoint(tmp_path / 'student', 'lcm', seed=1)
+    values = default_plan()
+    values['reference'] = {'checkpoint': str(teacher), 'steps': '10v/20a'}
+    values['sections'] = [{
+        'name': 'small', 'seeds': SEEDS,
+        'rows': [{'name': 'teacher', 'checkpoint': str(teacher), 'steps': ['10v/20a', '1v/2a']},
+                 {'name': 'student', 'checkpoint': str(student), 'steps': ['1v/2a'],
+                  'samplers': ['own', 'euler']},
+                 {'name': 'absent', 'checkpoint': 'absent', 'steps': ['1v/2a']}],
+        'compare': [[f'{student} 1v/2a', f'{student} 1v/2a euler'],
+                    [f'{student} 1v/2a', f'{teacher} 1v/2a']]}]
+    path = tmp_path / 'plan.yaml'
+    path.write_text(yaml.safe_dump(values), encoding='utf-8')
+    jobs = make_jobs(SEEDS, 'test')
+    results = tmp_path / 'results'
+    invent_results(results / 'teacher', checkpoint_setting(teacher, '10v/20a'),
+                   {job: job.seed % 10 < 8 for job in jobs})
+    invent_results(results / 'renamed', checkpoint_setting(student, '1v/2a'),
+                   {job: job.seed % 10 < 7 for job in jobs})
+    invent_results(results / 'student', checkpoint_setting(student, '1v/2a', 'euler'),
+                   {job: False for job in jobs[:25]})
+    return path, results, tmp_path
+
+
+def default_plan():
+    """The plan of the repository as plain data."""
+    return yaml.safe_load(share_path('config', 'evaluation', 'table.yaml').read_text('utf-8'))
+
+
+def test_figures_of_a_section(world):
+    path, results, _ = world
+    plan = read_plan(path)
+    figures = section_figures(plan, plan.sections[0], read_tree(results))
+    full, short, own, euler, absent = figures['rows']
+    assert (full['all']['success'], full['all']['n']) == (24, 30)
+    assert short['all']['n'] == absent['all']['n'] == 0
+    assert absent['problem'] == 'no such checkpoint'
+    assert own['tasks']['red_bottle'] == {'success': 14, 'n': 20,
+                                          'interval': pytest.approx((0.481, 0.855), abs=1e-3)}
+    assert (euler['all']['n'], euler['wanted']) == (25, 30)
+    assert own['chunk_cpu_ms'] == 30.0
+    loss = own['non_inferiority']
+    assert (loss['count'], loss['margin'], loss['shown']) == (30, 0.08, False)
+    assert loss['difference'] == pytest.approx(-0.1)
+    assert full['non_inferiority'] is None, '10v/20a has no margin'
+    (test,) = figures['tests']
+    assert (test['n'], test['first_only'], test['second_only']) == (25, 19, 0)
+    assert test['p'] == test['p_holm'] == pytest.approx(2 / 2 ** 19)
+
+
+def test_only_what_is_missing_is_run_once(world):
+    path, results, _ = world
+    plan = read_plan(path)
+    rows = wanted_rows(plan, plan.sections * 2, read_tree(results), results)
+    assert [(row.setting.label.split(' ')[1:3], len(row.jobs)) for row in rows] == [
+        (['1v/2a,', 'sync'], 30), (['1v/2a', 'under'], 5)]
+    assert {row.folder.parent for row in rows} <= {results, *results.parents, path.parent}
+
+
+def test_a_student_as_good_as_the_teacher_is_not_inferior(world):
+    path, results, folder = world
+    plan = read_plan(path)
+    setting = find_row(RowPlan('s', str(folder / 'student'), '1v/2a'), plan).setting
+    many = make_jobs(dict.fromkeys(SEEDS, 200), 'test')
+    invent_results(results / 'teacher', find_row(plan.reference, plan).setting,
+                   {job: job.seed % 10 < 8 for job in many})
+    invent_results(results / 'student', setting, {job: job.seed % 10 < 8 for job in many})
+    wide = section_figures(plan, type(plan.sections[0])(
+        'wide', dict.fromkeys(SEEDS, 200), plan.sections[0].rows, ()), read_tree(results))
+    assert wide['rows'][2]['non_inferiority']['shown']
+
+
+def test_the_command_writes_text_data_and_pictures(world, capsys):
+    path, results, folder = world
+    out = folder / 'out'
+    assert table.main(['--config', str(path), '--results', str(results), '--out', str(out)]) == 0
+    text = capsys.readouterr().out
+    assert text == (out / 'table.md').read_text()
+    assert '| student |' in text and '21/30 (' in text and '0/25 (0..13 %) (of 30)' in text
+    assert '- `absent` 1v/2a: no such checkpoint' in text
+    assert 'Published, not measured here' in text and '60.0 %' in text
+    assert json.loads((out / 'table.json').read_text())['reference'].endswith('10v/20a')
+    for name in ('success_small.png', 'latency_small.png'):
+        assert (out / name).stat().st_size < 100_000
+    assert table.main(['--config', str(path), '--sections', 'other']) == 1
+    assert "no section ['other']" in capsys.readouterr().err
+
+
+def test_the_plan_of_the_repository():
+    plan = read_plan()
+    screening, headline = plan.sections
+    assert sum(screening.seeds.values()) == 200
+    assert set(headline.seeds.values()) == {200}
+    assert plan.margins == {'1v/2a': 0.08, '1v/1a': 0.15}
+    assert plan.reference.steps == '10v/20a'
+    assert plan.reference.id in {row.id for section in plan.sections for row in section.rows}
+    means = {(name, steps): sum(values) / 3 for name, steps, *values in plan.published['rows']}
+    assert means['Flash-WAM', '1v/2a'] == 60.0
+    assert find_checkpoint('g1-nano-teacher').name == 'g1-nano-teacher'
+    assert find_checkpoint('no-such') is None
+
+
+@pytest.mark.parametrize('change, message', [
+    ({'seeds': {'juggle': 1}}, 'juggle'),
+    ({'compare': [['a 1v/1a', 'b 1v/1a']]}, 'b 1v/1a'),
+    ({'rows': [{'name': 'a', 'checkpoint': 'a', 'steps': ['1v/1a', '1v/1a']}]}, 'twice'),
+    ({'rows': [{'name': 'a', 'checkpoint': 'a', 'steps': ['1v/1a'], 'samplers': ['x']}]}, 'only'),
+    ({'rows': [{'name': 'a', 'checkpoint': 'a', 'steps': ['1v/1a'], 'colour': 1}]}, 'colour'),
+    ({'rows': [{'name': 'a', 'checkpoint': 'a', 'steps': ['1/1']}]}, 'write them like'),
+])
+def test_a_wrong_plan_is_explained(tmp_path, change, message):
+    values = default_plan()
+    section = {'name': 's', 'seeds': SEEDS,
+               'rows': [{'name': 'a', 'checkpoint': 'a', 'steps': ['1v/1a']}], **change}
+    path = tmp_path / 'plan.yaml'
+    path.write_text(yaml.safe_dump({**values, 'sections': [section]}), encoding='utf-8')
+    with pytest.raises(ValueError, match=message):
+        read_plan(path)
+
+
+def test_p_values_are_short():
+    assert [p_value(p) for p in (3e-5, 0.00412, 0.0412, 1.0)] == ['<0.0001', '0.0041', '0.041',
+                                                                 '1.000']
+
+
+def test_an_empty_table_says_so(world):
+    path, _, folder = world
+    plan = read_plan(path)
+    text = markdown(table.table_figures(plan, plan.sections, read_tree(folder / 'nothing')))
+    assert 'not run' in text
