@@ -48,6 +48,19 @@ def encode_jpeg(rgb: np.ndarray, quality: int = 90) -> bytes:
     return data.tobytes()
 
 
+def encode_png(rgb: np.ndarray) -> bytes:
+    """Encodes an RGB image, (height, width, 3) uint8, as a PNG.
+
+    Raises:
+        ImageError: wrong dtype or shape.
+    """
+    _check_rgb(rgb)
+    done, data = cv2.imencode('.png', cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise ImageError(f'OpenCV could not encode an image of shape {rgb.shape}')
+    return data.tobytes()
+
+
 def decode_jpeg(data: bytes) -> np.ndarray:
     """Decodes a JPEG to (height, width, 3) uint8 RGB (grey ones become RGB too).
 

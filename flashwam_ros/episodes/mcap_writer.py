@@ -10,6 +10,7 @@ A file is `NAME.mcap.part` until it is complete, on the disk and renamed. What w
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import queue
@@ -196,6 +197,8 @@ class EpisodeWriter:
             if self.path.exists():
                 raise RecordingError(f'{self.path} exists already')
             self._file = open(self.part, 'xb')  # noqa: SIM115 (closed by `close`)
+            # Tells `recover` that somebody is still writing; a kill takes it away.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise RecordingError(f'cannot write {self.part}: {error}') from error
         self._writer = Writer(

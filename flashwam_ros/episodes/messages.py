@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,6 +183,12 @@ def json_text(data: memoryview, kind: str) -> dict:
     if not isinstance(value, dict):
         raise MessageError(f'not a JSON object: {text[:80]!r}')
     return value
+
+
+def text_message(values: Mapping[str, Any]) -> bytes:
+    """CDR bytes of a `String` that holds a JSON object."""
+    text = json.dumps(values).encode() + b'\0'
+    return b'\x00\x01\x00\x00' + _LENGTH.pack(len(text)) + text
 
 
 # -- messages of any origin (decoded here, or received through ROS) ------------------------------

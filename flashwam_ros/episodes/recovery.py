@@ -8,6 +8,7 @@ In place, so that it needs no room on a full disk; killed itself, it can be run 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import struct
@@ -93,14 +94,26 @@ def recover(part: Path) -> Recovered:
     """
     if not part.name.endswith(PART_SUFFIX):
         raise McapDamagedError(f'{part} is not the {PART_SUFFIX} file of a killed recorder')
-    found = complete_file(part)
+    if in_use(part):
+        raise McapDamagedError(f'{part} is still being written')
     path = part.with_name(part.name.removesuffix(PART_SUFFIX) + SUFFIX)
     if path.exists():
         raise McapDamagedError(f'{path} exists already; move one of the two away')
+    found = complete_file(part)
     os.rename(part, path)
     sync_folder(path.parent)
     save_sidecar(sidecar_path(path), _sidecar(path, found))
     return dataclasses.replace(found, path=path)
+
+
+def in_use(part: Path) -> bool:
+    """Whether a recorder is writing this file now."""
+    with open(part, 'rb') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def complete_file(part: Path) -> Recovered:

@@ -1,0 +1,126 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The episodes in a folder: listed, chosen, and, once discarded, deleted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flashwam_ros.episodes.recovery import in_use
+from flashwam_ros.episodes.sidecar import (
+    DISCARD,
+    PART_SUFFIX,
+    RECORDING,
+    SUFFIX,
+    Sidecar,
+    SidecarError,
+    load_sidecar,
+    sidecar_path,
+)
+
+CUT_OFF, DAMAGED = 'cut off', 'damaged'
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One episode on the disk: its file, its sidecar, and its state.
+
+    Attributes:
+        path: `.mcap`, or `.mcap.part` of one that is being recorded or was cut off.
+        sidecar: a bare one when the file is missing or damaged.
+        state: of the sidecar, or 'cut off' (to be recovered), or 'damaged' (bad sidecar).
+    """
+
+    path: Path
+    sidecar: Sidecar
+    state: str
+
+    @property
+    def name(self) -> str:
+        """Stem of its files."""
+        return sidecar_path(self.path).stem
+
+
+def list_episodes(folder: Path) -> tuple[Entry, ...]:
+    """All episodes below a folder, oldest first."""
+    files = [*folder.rglob(f'*{SUFFIX}'), *folder.rglob(f'*{PART_SUFFIX}')]
+    return tuple(sorted(map(_entry, files), key=lambda entry: entry.name))
+
+
+def _entry(path: Path) -> Entry:
+    beside = sidecar_path(path)
+    try:
+        sidecar = load_sidecar(beside)
+        state = sidecar.state
+    except SidecarError:
+        sidecar = Sidecar(beside.stem, beside.stem)
+        state = DAMAGED if beside.exists() else ''
+    if path.name.endswith(PART_SUFFIX):
+        state = RECORDING if in_use(path) else CUT_OFF
+    return Entry(path, sidecar, state)
+
+
+def find_episodes(names: Iterable[str], folder: Path) -> tuple[Entry, ...]:
+    """Episodes by file, by folder or by (the beginning of) their name below `folder`.
+
+    Raises:
+        FileNotFoundError: nothing fits a name.
+    """
+    found: list[Entry] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            found += list_episodes(path)
+        elif path.is_file():
+            found.append(_entry(path))
+        else:
+            fitting = [entry for entry in list_episodes(folder) if name in entry.name]
+            if not fitting:
+                raise FileNotFoundError(f'no episode {name!r}, neither a file nor in {folder}')
+            found += fitting
+    return tuple(found)
+
+
+def select(
+    entries: Sequence[Entry], *, tasks: Sequence[str] = (), outcomes: Sequence[str] = (),
+    min_score: float = 0.0, discarded: bool = False,
+) -> tuple[Entry, ...]:  # fmt: skip
+    """Whole episodes that fit.
+
+    Args:
+        entries: to choose from.
+        tasks: names of tasks, empty for all.
+        outcomes: 'success', 'failure'; empty for all, also unlabelled ones.
+        min_score: lowest quality; one that was never audited counts as 0.
+        discarded: take discarded ones, too.
+    """
+    return tuple(
+        entry
+        for entry in entries
+        if not entry.path.name.endswith(PART_SUFFIX)
+        and (not tasks or entry.sidecar.task in tasks)
+        and (not outcomes or entry.sidecar.outcome in outcomes)
+        and (entry.sidecar.score or 0.0) >= min_score
+        and (discarded or entry.sidecar.disposition != DISCARD)
+    )
+
+
+def prune(entries: Iterable[Entry]) -> tuple[Path, ...]:
+    """Delete the files of discarded episodes; what was deleted."""
+    gone = []
+    for entry in entries:
+        if entry.sidecar.disposition != DISCARD or entry.state == RECORDING:
+            continue
+        # The sidecar last: without it the episode would no longer be a discarded one.
+        for path in (entry.path, sidecar_path(entry.path)):
+            path.unlink(missing_ok=True)
+            gone.append(path)
+    return tuple(gone)
+
+
+def with_quality(sidecar: Sidecar, quality: dict) -> Sidecar:
+    """With the verdict of a new audit."""
+    return dataclasses.replace(sidecar, quality=quality)
