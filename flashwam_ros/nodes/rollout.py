@@ -31,7 +31,7 @@ from flashwam_ros.nodes.rollout_watch import RolloutWatch
 from flashwam_ros.policy.loop import LOOKAHEAD
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.trials.check_result import Report
-from flashwam_ros.trials.preflight import preflight
+from flashwam_ros.trials.preflight import not_observed, preflight
 from flashwam_ros.twin.tasks import TASKS
 from flashwam_ros.wire.sim_bus import SimBus, SimulatorTimeoutError
 
@@ -207,7 +207,10 @@ class RolloutNode(Node):
     def _preflight(self, execution: str) -> Report:
         """What is red at two looks is red: a busy moment must not cost a trial."""
         for _ in range(LOOKS):
-            report = preflight(self._probe.look(self._policy_name, execution))
+            try:
+                report = preflight(self._probe.look(self._policy_name, execution))
+            except Exception as error:  # noqa: BLE001 (whatever fails here forbids the motion)
+                report = not_observed(error)
             if report.ok or self.interrupted:
                 break
         self.get_logger().info('preflight:\n' + report.table())

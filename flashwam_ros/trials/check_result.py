@@ -35,6 +35,12 @@ class CheckResult:
     remedy: str = ''
     warning: bool = False
 
+    def __post_init__(self) -> None:
+        """Plain types: numpy's cannot be written as JSON."""
+        object.__setattr__(self, 'ok', bool(self.ok))
+        if self.measured is not None and not isinstance(self.measured, str):
+            object.__setattr__(self, 'measured', float(self.measured))
+
     @property
     def level(self) -> str:
         """'green', 'amber' or 'red'."""

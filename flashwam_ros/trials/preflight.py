@@ -43,9 +43,18 @@ def preflight(seen: Observations) -> Report:
         try:
             outcome = check(seen)
         except Exception as error:  # noqa: BLE001 (a broken check must forbid the motion, not stop)
-            outcome = CheckResult(
-                check.__name__, False, f'{type(error).__name__}: {error}', 'a check that runs',
-                remedy='this is a defect of the preflight or of its files: report it',
-            )  # fmt: skip
+            outcome = _broken(check.__name__, error)
         results += outcome if isinstance(outcome, list) else [outcome]
     return Report(tuple(results))
+
+
+def not_observed(error: Exception) -> Report:
+    """The report where looking itself failed."""
+    return Report((_broken('preflight', error),))
+
+
+def _broken(name: str, error: Exception) -> CheckResult:
+    return CheckResult(
+        name, False, f'{type(error).__name__}: {error}', 'a check that runs',
+        remedy='this is a defect of the preflight or of its files: report it',
+    )  # fmt: skip

@@ -48,6 +48,11 @@ _TEXT = Qos(
 )
 
 
+def type_name(name: str) -> str:
+    """DDS type of a topic as discovery shows it, like `unitree_hg::msg::dds_::LowState_`."""
+    return _TYPES[name].__idl_typename__.replace('.', '::')
+
+
 def writer(participant: DomainParticipant, name: str) -> DataWriter:
     """A writer on a topic of the wire."""
     topic = Topic(participant, name, _TYPES[name])

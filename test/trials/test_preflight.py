@@ -18,7 +18,7 @@ from flashwam_ros.trials.check_result import CheckResult, Report
 from flashwam_ros.trials.checkpoint_facts import contract_differences, is_promoted
 from flashwam_ros.trials.machine_checks import latency_budget_s
 from flashwam_ros.trials.observations import CameraSeen, Observations, PolicySeen, RobotSeen
-from flashwam_ros.trials.preflight import CHECKS, preflight
+from flashwam_ros.trials.preflight import CHECKS, not_observed, preflight
 from flashwam_ros.trials.robot_checks import describe
 from flashwam_ros.trials.wrist_identity import (
     features,
@@ -179,6 +179,16 @@ def test_a_check_that_breaks_forbids_the_motion(monkeypatch):
     report = preflight(GREEN)
     assert [r.name for r in report.of_level('red')] == ['broken']
     assert "KeyError: 'x'" in report.reason
+
+
+def test_what_cannot_be_observed_forbids_the_motion():
+    report = not_observed(KeyError('states received'))
+    assert not report.ok and report.reason.startswith("preflight: KeyError: 'states received'")
+
+
+def test_numpy_values_become_json():
+    seen = replace(GREEN, clock_step_s=np.float64(1e-4), free_gib=np.float32(9.0))
+    assert json.loads(preflight(seen).to_json())['ok'] is True
 
 
 def test_the_expert_needs_no_promotion():

@@ -1,0 +1,172 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Preflight over the real graph: green as it is, red for every fault that the twin can play."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(600)]
+pytest.importorskip('rclpy')
+pytest.importorskip('mujoco')
+
+from std_srvs.srv import Trigger  # noqa: E402
+
+from benchmarks._stack import Place, Stack  # noqa: E402
+from flashwam_ros.robot.settings import load_settings  # noqa: E402
+from flashwam_ros.trials.check_result import Report  # noqa: E402
+from flashwam_ros.wire.robot_bus import RobotBus  # noqa: E402
+from flashwam_ros.wire.sim_bus import SimBus  # noqa: E402
+
+PLACE = Place(ros_domain=45, unitree_domain=46, port=21960)
+TASK, SEED = 'red_bottle', 5
+SLOW_S = 120.0
+MOST_MB = 350.0
+HOME = list(load_settings().home_arm)
+HANGING = [*HOME[:3], 1.5, *HOME[4:10], 1.5, *HOME[11:]]
+
+#: Request to the twin -> (request that undoes it, checks that must be red, further ones that may).
+FAULTS = {
+    'debug mode': ({'mode': ''}, {'mode': 'ai'}, {'robot_mode'}, set()),
+    'damping': ({'fsm': 1}, {'fsm': 501}, {'robot_mode'}, set()),
+    'other machine': ({'mode_machine': 5}, {'mode_machine': 15}, {'mode_machine'}, set()),
+    'frozen state': ({'freeze_state': True}, {'freeze_state': False},
+                     {'state_rate', 'state_age', 'state_lag', 'gripper_alive: left',
+                      'gripper_alive: right'}, set()),
+    'silent grippers': ({'no_gripper': True}, {'no_gripper': False},
+                        {'gripper_alive: left', 'gripper_alive: right'}, set()),
+    'grippers not zeroed': ({'gripper_offset': -6.0}, {'gripper_offset': 0.0},
+                            {'gripper_zeroed: left', 'gripper_zeroed: right'}, set()),
+    'arms hang': ({'arm_pose': HANGING}, {'arm_pose': HOME}, {'start_pose'}, {'wrist_identity'}),
+    'battery': ({'battery': 7}, {'battery': 90}, {'battery'}, set()),
+    'hot winding': ({'temperature': {'18': 93}}, {'temperature': {}}, {'temperature'}, set()),
+    'motor error': ({'motor_error': {'16': 1}}, {'motor_error': {}}, {'motor_errors'}, set()),
+    'wrists exchanged': ({'cameras': ['swap_wrists']}, {'cameras': []}, {'wrist_identity'}, set()),
+    'red is blue': ({'cameras': ['swap_colors']}, {'cameras': []},
+                    {'color_order: head', 'color_order: left_wrist', 'color_order: right_wrist'},
+                    {'wrist_identity'}),
+    'camera gone': ({'cameras': ['no_left_wrist']}, {'cameras': []},
+                    {'camera_rate: left_wrist', 'camera_age: left_wrist',
+                     'camera_size: left_wrist', 'color_order: left_wrist', 'wrist_identity',
+                     'stamp_skew'}, set()),
+    'slow cameras': ({'cameras': ['slow']}, {'cameras': []},
+                     {'camera_rate: head', 'camera_rate: left_wrist', 'camera_rate: right_wrist'},
+                     set()),
+    'small pictures': ({'cameras': ['small']}, {'cameras': []},
+                       {'camera_size: head', 'camera_size: left_wrist',
+                        'camera_size: right_wrist'}, set()),
+    'late stamps': ({'cameras': ['late_right_wrist']}, {'cameras': []},
+                    {'camera_age: right_wrist', 'stamp_skew'}, set()),
+}  # fmt: skip
+
+
+class Rig:
+    """The running graph and its preflight service."""
+
+    def __init__(self, stack):
+        self.stack = stack
+        self.sim = SimBus(PLACE.unitree_domain, 'lo')
+        node = stack.listener.node
+        self._client = node.create_client(Trigger, 'rollout/preflight')
+        stack.until(self._client.service_is_ready, SLOW_S, 'the preflight service')
+        self.sim.reset(TASK, SEED)
+
+    def look(self):
+        future = self._client.call_async(Trigger.Request())
+        self.stack.until(future.done, SLOW_S, 'a report')
+        response = future.result()
+        report = Report.from_dict(json.loads(response.message))
+        assert report.ok == response.success
+        return report
+
+    def close(self):
+        self.sim.close()
+
+
+@pytest.fixture(scope='module')
+def rig(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('preflight')
+    values = {'task': TASK, 'policy': 'expert', 'output_dir': str(folder)}
+    with Stack(values, PLACE, folder / 'stack.log') as stack:
+        rig = Rig(stack)
+        yield rig
+        rig.close()
+
+
+def red(report):
+    return {result.name for result in report.of_level('red')}
+
+
+def test_all_green(rig):
+    report = rig.look()
+    assert report.ok, report.table()
+    assert report.of_level('amber') == (), report.table()
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_red(rig, fault):
+    request, undo, wanted, allowed = FAULTS[fault]
+    rig.sim.request(request)
+    try:
+        report = rig.look()
+    finally:
+        rig.sim.request(undo)
+    assert wanted <= red(report) <= wanted | allowed, report.table()
+
+
+def test_a_second_writer(rig):
+    intruder = RobotBus(PLACE.unitree_domain, 'lo')
+    try:
+        report = rig.look()
+    finally:
+        intruder.close()
+    assert red(report) == {'second_writer'}, report.table()
+
+
+def test_the_command_says_the_same(rig):
+    rig.sim.request({'battery': 7})
+    try:
+        done = subprocess.run(
+            [sys.executable, '-m', 'flashwam_ros.cli', 'preflight', '--json', 'policy:=expert',
+             f'unitree_domain:={PLACE.unitree_domain}'],
+            capture_output=True, text=True, timeout=SLOW_S, check=False,
+            cwd=Path(__file__).resolve().parents[2],
+        )  # fmt: skip
+    finally:
+        rig.sim.request({'battery': 90})
+    assert done.returncode == 1, done.stderr
+    assert red(Report.from_dict(json.loads(done.stdout))) == {'battery'}
+
+
+def test_a_rollout_is_refused_on_red_and_nothing_moves(rig):
+    rig.sim.request({'mode': ''})
+    try:
+        result = rig.stack.run_goal(
+            SLOW_S, task=TASK, prompt='', seed=SEED, time_limit=0.0, execution='async')
+    finally:
+        rig.sim.request({'mode': 'ai'})
+    assert result.verdict == 'invalid'
+    assert result.reason.startswith('preflight: robot_mode: no motion service (debug mode)')
+    summary = json.loads(result.summary_json)
+    assert red(Report.from_dict(summary['preflight'])) == {'robot_mode'}
+    assert summary['chunks'] == 0
+    assert rig.stack.listener.mode() in ('PASSIVE', '')
+    assert {h.msg.mode for h in rig.stack.listener.driver} <= {'PASSIVE'}
+
+
+def test_on_green_it_runs_and_the_node_stays_small(rig):
+    result = rig.stack.run_goal(
+        SLOW_S, task=TASK, prompt='', seed=SEED, time_limit=0.0, execution='async')
+    summary = json.loads(result.summary_json)
+    assert summary['preflight']['ok'] and summary['chunks'] > 0, result.reason
+    assert 'report_error' not in summary
+    files = {path.name for path in Path(result.folder).iterdir()}
+    assert files == {'summary.json', 'plot.png', 'rollout.mp4'}
+    pid = rig.stack.supervisor.pid('rollout')
+    pages = int(Path(f'/proc/{pid}/statm').read_text().split()[1])
+    assert pages * 4096 / 2**20 < MOST_MB
+    assert np.isfinite(summary['tracking_error_rad'])
