@@ -9,9 +9,15 @@ import torch
 
 from flashwam_ros.wam.config import ModalitySampler, SamplerSettings
 from flashwam_ros.wam.engine import StreamingEngine
-from flashwam_ros.wam.history import EngineStateError
 from flashwam_ros.wam.flow import guided, shifted_sigmas, solver_step
-from flashwam_ros.wam.packed import PackedInputs, pack_actions, packed_forward, unpack_actions
+from flashwam_ros.wam.history import EngineStateError
+from flashwam_ros.wam.packed import (
+    PackedInputs,
+    forward_dynamics_inputs,
+    pack_actions,
+    packed_forward,
+    unpack_actions,
+)
 
 N = 3
 MASK = torch.cat([torch.zeros(10), torch.ones(20)])
@@ -33,8 +39,11 @@ class Oracle:
         pinned = SLOT0 * MASK if settings.frame0_action == 'physical_zero' else torch.zeros(30)
         self.slot0 = pinned.view(1, 30, 1, 1, 1)
 
-    def _velocity(self, which, x, t, clean_v, clean_a):
-        """Velocity of the last chunk; the noisy tokens of earlier chunks are junk."""
+    def _velocity(self, which, x, t, clean_v, clean_a, known=None):
+        """Velocity of the last chunk; the noisy tokens of earlier chunks are junk.
+
+        `known`: its actions, for forward dynamics.
+        """
         k, rows = self.s.frames_per_chunk, len(self.text)
         frames = clean_v.shape[2]
         junk = torch.Generator().manual_seed(9)
@@ -47,7 +56,11 @@ class Oracle:
         inputs = PackedInputs(*[y.expand(rows, -1, -1, -1, -1)
                                 for y in (noisy_v, clean_v, noisy_a, clean_a)],
                               times, zero, times, zero)
-        out = packed_forward(self.model, inputs, self.text, k, self.s.window)[which][:, :, -k:]
+        if known is not None:
+            clean_a[:, :, -k:] = known
+            inputs = forward_dynamics_inputs(inputs)
+        out = packed_forward(self.model, inputs, self.text, k, self.s.window,
+                             forward_dynamics=known is not None)[which][:, :, -k:]
         if which == 0 and rows == 2:
             return guided(out[:1], out[1:], self.s.video_guidance)
         return out[:1]
@@ -61,7 +74,14 @@ class Oracle:
         n0 = self._denoise(1, noise_a, self.s.action, first, [*past_v, z0], past_a)
         return z0[0], unpack_actions(n0 * MASK.view(1, 30, 1, 1, 1))[0]
 
-    def _denoise(self, which, x, sampler, first, past_v, past_a):
+    def imagine(self, noise_v, history, rows):
+        """Clean video of the chunk after `history` given its action rows (R, 30)."""
+        past_v = [h[0][None] for h in history]
+        past_a = [pack_actions(h[1][None], N) for h in history]
+        known = pack_actions(rows[None], N)
+        return self._denoise(0, noise_v, self.s.video, not history, past_v, past_a, known)[0]
+
+    def _denoise(self, which, x, sampler, first, past_v, past_a, known=None):
         pin = self.initial[None, :, None] if which == 0 else self.slot0
         mask = MASK.view(1, 30, 1, 1, 1) if which else 1.0
         sigmas = [*shifted_sigmas(sampler.steps, sampler.shift).tolist(), 0.0]
@@ -73,8 +93,8 @@ class Oracle:
             x = x * mask
             clean_v = torch.cat([*past_v, x] if which == 0 else past_v, 2)
             clean_a = torch.cat([*past_a, torch.zeros(1, 30, self.s.frames_per_chunk, N, 1)], 2)
-            x = solver_step(x, self._velocity(which, x, t, clean_v, clean_a), sigma, following,
-                            sampler)
+            x = solver_step(x, self._velocity(which, x, t, clean_v, clean_a, known), sigma,
+                            following, sampler)
         return torch.cat([pin.expand_as(x[:, :, :1]), x[:, :, 1:]], 2) if first else x
 
 
@@ -122,6 +142,20 @@ class Episode:
         self.grounded += 1
 
 
+    def imagine(self):
+        """The oldest forecast becomes the outcome of given actions."""
+        k = self.settings.frames_per_chunk
+        rows = torch.randn(k * N, 30, generator=self.rng) * MASK
+        if self.grounded == 0:
+            rows[:N] = self.oracle.slot0.view(1, 30)
+        got = self.engine.imagine(rows, generator=torch.Generator().manual_seed(8))
+        noise_v = torch.randn(1, 4, k, 4, 4, generator=torch.Generator().manual_seed(8))
+        want = self.oracle.imagine(noise_v, self.history[:self.grounded], rows)
+        torch.testing.assert_close(got.latents, want, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(got.actions, rows)
+        self.history[self.grounded] = (got.latents, rows)
+
+
 @pytest.mark.parametrize('changes', [
     {},
     {'frames_per_chunk': 4},
@@ -151,6 +185,24 @@ def test_forecasts_are_rewritten_at_grounding(tiny, changes):
     episode.ground()
     episode.ground()
     episode.predict()
+
+
+@pytest.mark.parametrize('changes', [
+    {},
+    {'video': ModalitySampler(2, 5.0)},
+    {'video_guidance': 2.0, 'frame0_action': 'physical_zero'},
+    {'window': 3},
+])
+def test_imagined_chunks_equal_packed_forward(tiny, changes):
+    """With one chunk executing, its outcome is imagined; the next chunk builds on that."""
+    episode = Episode(tiny, _settings(forward_dynamics=True, **changes))
+    episode.predict()
+    episode.imagine()
+    episode.predict()
+    for _ in range(3):
+        episode.ground()
+        episode.imagine()
+        episode.predict()
 
 
 def test_open_loop_forecast_equals_packed_forward(tiny):
