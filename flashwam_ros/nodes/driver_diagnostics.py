@@ -43,7 +43,7 @@ def robot_diagnostics(
         'states rejected': str(bus.rejected),
         'other writers': json.dumps(loop.other_writers),
         'contract': contract_hash,
-        **_grippers(bus, now_ns),
+        **_grippers(bus),
         **(_motors(snapshot.sample, joints) if snapshot.sample else {}),
     }
     return DiagnosticStatus(
@@ -55,8 +55,9 @@ def robot_diagnostics(
     )
 
 
-def _grippers(bus: RobotBus, now_ns: int) -> dict[str, str]:
+def _grippers(bus: RobotBus) -> dict[str, str]:
     states = {side: bus.gripper_state(side) for side in SIDES}
+    now_ns = time.monotonic_ns()
     heard = {side: state for side, state in states.items() if state is not None}
     ages_s = {side: (now_ns - state.arrival_ns) * 1e-9 for side, state in heard.items()}
     return {

@@ -44,6 +44,13 @@ class _Stream:
     times: list[tuple[int, int]] = field(default_factory=list)
     newest: Image | None = None
 
+    def age_s(self) -> float | None:
+        """Median of arrival minus stamp, None for fewer than two frames."""
+        if len(self.times) < 2:
+            return None
+        arrivals, stamps = np.array(self.times, np.int64).T
+        return float(np.median(arrivals - stamps)) * 1e-9
+
 
 class PreflightProbe:
     """Looks for about two seconds; nothing is commanded.
@@ -102,14 +109,16 @@ class PreflightProbe:
         with self._lock:
             streams, driver = dict(self._streams), list(self._driver)
         joints = self._recorder.joints
+        parameters = self._policy.parameters('checkpoint', 'frame_period')
         return Observations(
             robot=self._robot(mode, driver, joints),
             cameras=self._cameras(streams),
-            policy=self._policy_seen(backend, driver),
+            policy=self._policy_seen(backend, str(parameters['checkpoint'] or ''), driver),
             clock_step_s=max(np.abs(np.diff(offsets)), default=0) * 1e-9,
             state_lag_s=self._lag_s(joints),
             free_gib=self._free_gib(),
             execution=execution,
+            frame_period_s=float(parameters['frame_period']),
         )
 
     def close(self) -> None:
@@ -183,39 +192,34 @@ class PreflightProbe:
 
     def _cameras(self, streams: Mapping[str, _Stream]) -> tuple[CameraSeen, ...]:
         keys = [camera.key for camera in self._contract.cameras]
-        head = np.array([stamp for _, stamp in streams[keys[0]].times], np.int64)
+        head = streams[keys[0]].age_s()
         return tuple(self._camera(key, streams[key], head) for key in keys)
 
-    def _camera(self, key: str, stream: _Stream, head: np.ndarray) -> CameraSeen:
-        if len(stream.times) < 2:
+    def _camera(self, key: str, stream: _Stream, head_age_s: float | None) -> CameraSeen:
+        age_s = stream.age_s()
+        if age_s is None:
             return CameraSeen(key)
-        arrivals, stamps = np.array(stream.times, np.int64).T
-        skew_s = None
-        if len(head):
-            nearest_ns = np.abs(stamps[:, None] - head[None]).min(1)
-            skew_s = float(np.median(nearest_ns)) * 1e-9
-        span_s = (arrivals[-1] - arrivals[0]) * 1e-9
+        span_s = (stream.times[-1][0] - stream.times[0][0]) * 1e-9
         return CameraSeen(
             key,
             # Over the whole look: a camera that stopped half way is slow.
-            rate_hz=(len(arrivals) - 1) / max(span_s, LOOK_S - 0.2),
-            age_s=float(np.median(arrivals - stamps)) * 1e-9,
+            rate_hz=(len(stream.times) - 1) / max(span_s, LOOK_S - 0.2),
+            age_s=age_s,
             size=(stream.newest.width, stream.newest.height),
-            skew_s=skew_s,
+            skew_s=None if head_age_s is None else abs(age_s - head_age_s),
             estimated=self._estimated.get(key, False),
             image=message_to_rgb(stream.newest),
         )
 
-    def _policy_seen(self, backend: str, driver: list) -> PolicySeen:
+    def _policy_seen(self, backend: str, folder: str, driver: list) -> PolicySeen:
         status, at_ns = self._recorder.policy
         if status is None or (self._recorder.now_ns() - at_ns) * 1e-9 > ANSWER_S:
             return PolicySeen(backend=backend)
         # The reason of an earlier session does not stand in the way of the next one.
         failed = status.state == 'error' and status.session == ''
         state = 'ready' if status.state == 'error' and not failed else status.state
-        differences, promoted, folder = (), None, ''
+        differences, promoted = (), None
         if backend == 'wam':
-            folder = str(self._policy.parameters('checkpoint')['checkpoint'] or '')
             try:
                 differences = contract_differences(Path(folder), self._contract)
             except (OSError, ValueError) as error:
@@ -224,9 +228,11 @@ class PreflightProbe:
         theirs = driver[-1][1].get('contract', '') if driver else ''
         if theirs and theirs != self._contract.sha256:
             differences += (f'driver: contract {theirs[:12]}, here {self._contract.sha256[:12]}',)
+        # A model that takes no time has not been warmed up; the script of the expert has no need.
+        cold = backend == 'wam' and status.chunk_latency <= 0.0
         return PolicySeen(
-            backend, state, status.reason if failed else '', status.chunk_latency or None,
-            differences, promoted, folder,
+            backend, state, status.reason if failed else '',
+            None if cold else status.chunk_latency, differences, promoted, folder,
         )  # fmt: skip
 
     def _lag_s(self, joints: JointState | None) -> float | None:

@@ -30,7 +30,7 @@ def latency_budget_s(execution: str) -> float:
 def policy_ready(seen: Observations) -> CheckResult:
     """The backend is loaded and has run once."""
     policy = seen.policy
-    ready = policy.state in ('ready', 'running') and (policy.latency_s or 0.0) > 0.0
+    ready = policy.state in ('ready', 'running') and policy.latency_s is not None
     said = None if policy.state is None else f'{policy.state} {policy.reason}'.strip()
     return CheckResult(
         'policy_warm', ready, said, 'ready, warmed up',

@@ -54,7 +54,7 @@ class CameraSeen:
         rate_hz: frames per second.
         age_s: median of arrival minus capture stamp; negative: stamps from the future.
         size: (width, height), pixels.
-        skew_s: median distance of its stamps to the nearest one of the head camera.
+        skew_s: distance of its age from the head camera's: their stamps disagree by that much.
         estimated: the server sends no stamps.
         image: the newest, (height, width, 3) uint8 RGB.
     """
@@ -103,6 +103,7 @@ class Observations:
         state_lag_s: ROS time minus stamp of the newest joint state.
         free_gib: space where rollouts are written.
         execution: 'sync' or 'async'.
+        frame_period_s: nominal time between camera frames that the policy counts on.
     """
 
     robot: RobotSeen
@@ -112,3 +113,4 @@ class Observations:
     state_lag_s: float | None = None
     free_gib: float | None = None
     execution: str = 'async'
+    frame_period_s: float = 0.05

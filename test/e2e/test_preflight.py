@@ -41,7 +41,8 @@ FAULTS = {
                         {'gripper_alive: left', 'gripper_alive: right'}, set()),
     'grippers not zeroed': ({'gripper_offset': -6.0}, {'gripper_offset': 0.0},
                             {'gripper_zeroed: left', 'gripper_zeroed: right'}, set()),
-    'arms hang': ({'arm_pose': HANGING}, {'arm_pose': HOME}, {'start_pose'}, {'wrist_identity'}),
+    'arms hang': ({'arm_pose': HANGING}, {'arm_pose': HOME}, {'start_pose'},
+                  {'wrist_identity', 'color_order: left_wrist', 'color_order: right_wrist'}),
     'battery': ({'battery': 7}, {'battery': 90}, {'battery'}, set()),
     'hot winding': ({'temperature': {'18': 93}}, {'temperature': {}}, {'temperature'}, set()),
     'motor error': ({'motor_error': {'16': 1}}, {'motor_error': {}}, {'motor_errors'}, set()),
@@ -62,6 +63,12 @@ FAULTS = {
     'late stamps': ({'cameras': ['late_right_wrist']}, {'cameras': []},
                     {'camera_age: right_wrist', 'stamp_skew'}, set()),
 }  # fmt: skip
+
+
+#: What a machine that is busy with something else may add.
+BUSY = {f'{check}: {key}' for check in ('camera_age', 'camera_rate')
+        for key in ('head', 'left_wrist', 'right_wrist')} | {'stamp_skew'}  # fmt: skip
+TRIES = 3
 
 
 class Rig:
@@ -102,7 +109,10 @@ def red(report):
 
 
 def test_all_green(rig):
-    report = rig.look()
+    for _ in range(TRIES):
+        report = rig.look()
+        if not red(report) & BUSY:
+            break
     assert report.ok, report.table()
     assert report.of_level('amber') == (), report.table()
 
@@ -115,7 +125,7 @@ def test_red(rig, fault):
         report = rig.look()
     finally:
         rig.sim.request(undo)
-    assert wanted <= red(report) <= wanted | allowed, report.table()
+    assert wanted <= red(report) <= wanted | allowed | BUSY, report.table()
 
 
 def test_a_second_writer(rig):
@@ -124,7 +134,7 @@ def test_a_second_writer(rig):
         report = rig.look()
     finally:
         intruder.close()
-    assert red(report) == {'second_writer'}, report.table()
+    assert red(report) - BUSY == {'second_writer'}, report.table()
 
 
 def test_the_command_says_the_same(rig):
@@ -139,7 +149,7 @@ def test_the_command_says_the_same(rig):
     finally:
         rig.sim.request({'battery': 90})
     assert done.returncode == 1, done.stderr
-    assert red(Report.from_dict(json.loads(done.stdout))) == {'battery'}
+    assert red(Report.from_dict(json.loads(done.stdout))) - BUSY == {'battery'}
 
 
 def test_a_rollout_is_refused_on_red_and_nothing_moves(rig):
@@ -152,7 +162,7 @@ def test_a_rollout_is_refused_on_red_and_nothing_moves(rig):
     assert result.verdict == 'invalid'
     assert result.reason.startswith('preflight: robot_mode: no motion service (debug mode)')
     summary = json.loads(result.summary_json)
-    assert red(Report.from_dict(summary['preflight'])) == {'robot_mode'}
+    assert red(Report.from_dict(summary['preflight'])) - BUSY == {'robot_mode'}
     assert summary['chunks'] == 0
     assert rig.stack.listener.mode() in ('PASSIVE', '')
     assert {h.msg.mode for h in rig.stack.listener.driver} <= {'PASSIVE'}

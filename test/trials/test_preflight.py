@@ -200,6 +200,10 @@ def test_the_budget_follows_the_execution():
     assert preflight(replace(policy(latency_s=0.9), execution='sync')).ok
 
 
+def test_the_rate_follows_what_the_policy_counts_on():
+    assert preflight(replace(cameras('head', rate_hz=5.0), frame_period_s=0.2)).ok
+
+
 def test_json_both_ways():
     report = preflight(RED['arms hang'][0])
     data = json.loads(report.to_json())
