@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--out', type=Path, default=None,
                         help='state and log (default: below the cache, one per method and seed)')
     parser.add_argument('--recipe', type=Path, default=None,
-                        help='YAML with the preset as a section (default: the method\'s own)')
+                        help='YAML whose section of the preset is put over the method\'s own')
     parser.add_argument('--seed', type=int, default=None, help='instead of the recipe\'s')
     parser.add_argument('--steps', type=int, default=None, help='instead of the recipe\'s')
     parser.add_argument('--export', type=Path, default=None,

@@ -182,9 +182,7 @@ def fill_moments(optimiser: torch.optim.Optimizer, model: nn.Module,
         state = optimiser.state[parameter]
         for key, whole in moments[name].items():
             if key == 'step':
-                # A fused optimiser counts on its device, the others on the CPU.
-                fused = optimiser.param_groups[0].get('fused')
-                state[key] = whole.to(parameter.device if fused else 'cpu', copy=True)
+                state[key] = whole.to(parameter.device, copy=True)
             else:
                 state[key] = torch.empty_like(parameter, requires_grad=False)
                 fill(state[key], whole)

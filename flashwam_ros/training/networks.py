@@ -83,8 +83,7 @@ class NetworkSet:
         if recipe.activation_checkpointing and trained:
             checkpoint_activations(network)
         if recipe.compile:
-            for block in network.blocks:
-                block.compile()
+            _compile_blocks(network)
         if peers.sharded:
             shard(network, peers, torch.bfloat16 if recipe.precision == 'bf16' else None)
         network.to_empty(device=peers.device)
@@ -98,7 +97,7 @@ class NetworkSet:
         return torch.optim.AdamW(
             [{'params': matrices, 'weight_decay': recipe.weight_decay},
              {'params': others, 'weight_decay': 0.0}], betas=recipe.betas, eps=1e-8,
-            fused=self._peers.device.type == 'cuda')
+            fused=True)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -149,6 +148,15 @@ class NetworkSet:
         model = WanTransformer3DModel(self.config)
         model.load_state_dict({k: v.float() for k, v in full_state(self.average).items()})
         return model.eval().requires_grad_(False)
+
+
+def _compile_blocks(network: nn.Module) -> None:
+    # A variant per layer, batch size, last block or not, with and without gradient: all networks
+    # share one cache, and beyond its limit a block would silently run uncompiled.
+    torch._dynamo.config.recompile_limit = 128
+    torch._dynamo.config.accumulated_recompile_limit = 1024
+    for block in network.blocks:
+        block.compile(dynamic=False)
 
 
 def load_full(network: nn.Module, weights: Weights) -> None:

@@ -180,18 +180,21 @@ def read_teacher_recipe(path: Path | None = None) -> TeacherRecipe:
 
 def read_distill_recipe(method: str, preset: str, path: Path | None = None,
                         **changes: Any) -> DistillRecipe:
-    """A method's preset: ``distill/common.yaml``, over it the method's YAML (or ``path``).
+    """A method's preset: ``distill/common.yaml``, over it the method's YAML, over both ``path``.
 
-    ``changes`` that are not None are put over both.
+    ``changes`` that are not None are put over all of them.
 
     Raises:
         ValueError: the preset or a key is unknown.
     """
     source = f'{path or method}, {preset}'
-    sections = load_recipe(f'distill/{method}.yaml', path)
-    if preset not in sections:
-        raise ValueError(f'{source}: no such preset; there are {sorted(sections)}')
-    common, own = load_recipe('distill/common.yaml')[preset], sections[preset] or {}
-    values = {**common, **own, **{k: v for k, v in changes.items() if v is not None}}
-    values['options'] = {**common.get('options', {}), **own.get('options', {})}
+    layers = [load_recipe('distill/common.yaml'), load_recipe(f'distill/{method}.yaml')]
+    layers += [load_recipe('', path)] if path else []
+    if not any(preset in layer for layer in layers):
+        raise ValueError(f'{source}: no such preset; there are {PRESETS}')
+    values: dict[str, Any] = {}
+    for section in (layer.get(preset) or {} for layer in layers):
+        options = {**values.get('options', {}), **section.get('options', {})}
+        values = {**values, **section, 'options': options}
+    values.update({name: value for name, value in changes.items() if value is not None})
     return DistillRecipe.read(values, source)
