@@ -36,6 +36,7 @@ from benchmarks._stack import (  # noqa: E402
     table,
 )
 from flashwam_ros.bringup.settings import DEFAULT_CHECKPOINT, TASKS, SettingsError  # noqa: E402
+from flashwam_ros.policy.loop import LOOKAHEAD  # noqa: E402
 from flashwam_ros.resources import share_path  # noqa: E402
 from flashwam_ros.training.seeds import seeds as test_seeds  # noqa: E402
 from flashwam_ros.training.statistics import wilson  # noqa: E402
@@ -287,7 +288,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--policy', choices=('expert', 'wam'), default='expert')
     parser.add_argument('--checkpoint', default=DEFAULT_CHECKPOINT)
-    parser.add_argument('--execution', choices=('sync', 'async'), default='async')
+    parser.add_argument('--execution', choices=tuple(LOOKAHEAD), default='async')
     parser.add_argument('--tasks', nargs='+', choices=TASKS, default=list(TASKS))
     parser.add_argument('--seeds', default='20', help='N first test seeds per task, or FROM:TO')
     parser.add_argument('--video-steps', type=int, default=0, help='0: as the checkpoint')

@@ -36,6 +36,7 @@ from benchmarks._stack import (  # noqa: E402
     table,
 )
 from flashwam_ros.bringup.settings import DEFAULT_CHECKPOINT, TASKS, SettingsError  # noqa: E402
+from flashwam_ros.policy.loop import LOOKAHEAD  # noqa: E402
 from flashwam_ros.training.seeds import seeds as test_seeds  # noqa: E402
 from flashwam_ros.wire.sim_bus import SimBus  # noqa: E402
 
@@ -249,7 +250,7 @@ def main() -> int:
     parser.add_argument('--minutes', type=float, default=10.0)
     parser.add_argument('--policy', choices=('expert', 'wam'), default='expert')
     parser.add_argument('--checkpoint', default=DEFAULT_CHECKPOINT)
-    parser.add_argument('--execution', choices=('sync', 'async'), default='async')
+    parser.add_argument('--execution', choices=tuple(LOOKAHEAD), default='async')
     parser.add_argument('--tasks', nargs='+', choices=TASKS, default=list(TASKS))
     parser.add_argument('--out', type=Path, default=Path('~/.cache/flashwam/soak').expanduser())
     parser.add_argument('--ros-domain', type=int, default=66)

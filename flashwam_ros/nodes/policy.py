@@ -35,7 +35,7 @@ from flashwam_ros.nodes.lifecycle import (
 from flashwam_ros.policy.backends import BACKENDS, PolicyChoice, make_policy
 from flashwam_ros.policy.loop import LOOKAHEAD
 from flashwam_ros.policy.protocol import Policy, PolicyError
-from flashwam_ros.policy.worker import PolicyWorker
+from flashwam_ros.policy.worker import Loaded, PolicyWorker
 from flashwam_ros.robot import chunk as robot_chunk
 from flashwam_ros.robot.contract import Camera, RobotContract
 
@@ -73,11 +73,14 @@ class PolicyNode(LifecycleNode):
         declare(self, 'session', '', 'name of the next session', read_only=False)
         declare(self, 'prompt', '', 'instruction of the next session', read_only=False)
         declare(self, 'seed', 0, 'seed of the next session', read_only=False)
-        declare(self, 'execution', 'sync', 'sync or async', read_only=False)
+        declare(
+            self, 'execution', 'sync', f'one of {", ".join(LOOKAHEAD)}', read_only=False
+        )
         self.add_on_set_parameters_callback(self._check_parameters)
         self.contract = RobotContract.load()
         self._measured: tuple[np.ndarray, np.ndarray] | None = None
         self._worker: PolicyWorker | None = None
+        self._loaded: Loaded | None = None
         self._sim_bus = None
         self._entities: list = []
         self._active = False
@@ -98,12 +101,17 @@ class PolicyNode(LifecycleNode):
         )
         self._create_entities()
         try:
-            name, warm_s = self._worker.load(self._make_policy).result(LOAD_LIMIT_S)
+            self._loaded = self._worker.load(self._make_policy).result(LOAD_LIMIT_S)
         except FutureTimeoutError:
             return self._refuse(f'loading took longer than {LOAD_LIMIT_S:.0f} s')
         except Exception as error:  # noqa: BLE001 (the worker has logged it with its trace)
             return self._refuse(f'{type(error).__name__}: {error}')
-        self.get_logger().info(f'policy {name} is ready, a warm chunk takes {warm_s * 1e3:.0f} ms')
+        for warning in self._loaded.warnings:
+            self.get_logger().warning(warning)
+        self.get_logger().info(
+            f'policy {self._loaded.name} is ready, a warm chunk takes '
+            f'{self._loaded.warm_s * 1e3:.0f} ms'
+        )
         self._load_failure = ''
         return TransitionCallbackReturn.SUCCESS
 
@@ -173,7 +181,7 @@ class PolicyNode(LifecycleNode):
             self._worker.close()
         if self._sim_bus is not None:
             self._sim_bus.close()
-        self._worker = self._sim_bus = None
+        self._worker = self._sim_bus = self._loaded = None
 
     # -- topics -----------------------------------------------------------------------------------
 
@@ -260,6 +268,11 @@ class PolicyNode(LifecycleNode):
             if parameter.name == 'execution' and parameter.value not in LOOKAHEAD:
                 return SetParametersResult(
                     successful=False, reason=f'execution must be one of {sorted(LOOKAHEAD)}'
+                )
+            problem = self._loaded.imagination_problem if self._loaded is not None else ''
+            if parameter.name == 'execution' and parameter.value == 'async_grounded' and problem:
+                return SetParametersResult(
+                    successful=False, reason=f'async_grounded is refused: {problem}'
                 )
             if parameter.name == 'seed' and parameter.value < 0:
                 return SetParametersResult(successful=False, reason='seed must not be negative')

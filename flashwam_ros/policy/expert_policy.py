@@ -43,6 +43,8 @@ class ExpertPolicy:
     """
 
     name = 'expert'
+    warnings: tuple[str, ...] = ()
+    imagination_problem = "the expert looks at the world and imagines nothing: use 'async'"
 
     def __init__(
         self,
@@ -121,6 +123,10 @@ class ExpertPolicy:
             raise HistoryError(f'{self._observed} key frames were observed, {needed} are needed')
         self._needed = needed
         self._ungrounded.pop(0)
+
+    def imagine(self, rows: np.ndarray) -> None:
+        """Refused: the expert keeps no history to write an outcome into."""
+        raise PolicyError(self.imagination_problem)
 
     def warm_up(self) -> float:
         """Build the expert's kinematics, which takes seconds the first time."""

@@ -12,7 +12,9 @@ Order (LingBot-VA algorithms 1 and 2): `sync` predicts a chunk when its predeces
 the robot
 holds meanwhile; `async` is one chunk ahead: chunks 0 and 1 are predicted before moving, and chunk
 i+2 is
-predicted when chunk i is grounded, while chunk i+1 executes.
+predicted when chunk i is grounded, while chunk i+1 executes. `async_grounded` does the same, but
+before that it has the policy imagine the outcome of chunk i+1, rows as sent, on top of the truth
+about chunk i: the forecast of chunk i+1 was made before that truth was known.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from flashwam_ros.policy.protocol import HistoryError, KeyFrame, Policy, PolicyE
 from flashwam_ros.robot.chunk import ActionChunk, AppliedChunk
 from flashwam_ros.robot.contract import RobotContract
 
-LOOKAHEAD = {'sync': 1, 'async': 2}
+LOOKAHEAD = {'sync': 1, 'async': 2, 'async_grounded': 2}
 """Chunks that may be predicted beyond the last grounded one, per execution mode."""
 
 
@@ -58,7 +60,25 @@ class Ground:
     applied: np.ndarray
 
 
-Job = Observe | Predict | Ground
+@dataclass(frozen=True)
+class Imagine:
+    """Job: imagine the outcome of chunk `index`, which executes `rows` (R, C) rad."""
+
+    index: int
+    rows: np.ndarray
+
+
+Job = Observe | Predict | Ground | Imagine
+
+
+def check_mode(policy: Policy, mode: str) -> None:
+    """Refuse an execution mode that the policy cannot do.
+
+    Raises:
+        PolicyError: the mode needs a policy that imagines outcomes.
+    """
+    if mode == 'async_grounded' and policy.imagination_problem:
+        raise PolicyError(f"execution 'async_grounded' is refused: {policy.imagination_problem}")
 
 
 def run_job(policy: Policy, job: Job) -> Prediction | None:
@@ -68,6 +88,9 @@ def run_job(policy: Policy, job: Job) -> Prediction | None:
         return None
     if isinstance(job, Ground):
         policy.ground(job.applied)
+        return None
+    if isinstance(job, Imagine):
+        policy.imagine(job.rows)
         return None
     return policy.predict()
 
@@ -96,7 +119,7 @@ class PredictExecuteLoop:
     All times are ns of one clock (the caller's), the same for frames, applied chunks and `now_ns`.
 
     Args:
-        mode: 'sync' or 'async'.
+        mode: 'sync', 'async' or 'async_grounded'.
         contract: the robot contract that the policy and the executor agreed on.
         frame_period_s: nominal camera frame period, s.
         stale_after_s: age beyond which a camera counts as dead, s.
@@ -132,6 +155,8 @@ class PredictExecuteLoop:
         self._executions: dict[int, _Execution] = {}
         self._started = 0
         self._held_back: list[ActionChunk] = []
+        self._sent: dict[int, np.ndarray] = {}
+        self._imagined = 0
         self._in_flight: Job | None = None
         self._fresh_stamps: list[int] = []
         self._newest_stamp_ns = int(now_ns)
@@ -186,7 +211,7 @@ class PredictExecuteLoop:
         self._started += 1
         if applied.index > 0:
             self.slacks.append(Slack(applied.index, execution.slack_s))
-            if self.mode == 'async' and execution.slack_s < 0:
+            if self._lookahead > 1 and execution.slack_s < 0:
                 self.events.append(
                     f'late_chunk: chunk {applied.index} came {-execution.slack_s * 1e3:.0f} ms '
                     'after the end of the one before; the robot held and goes on '
@@ -212,8 +237,8 @@ class PredictExecuteLoop:
     def next_job(self, now_ns: int) -> Job | None:
         """Give out the next job, or None when there is nothing to do yet or one is in flight.
 
-        Grounding goes first (it unblocks the next prediction), then predicting, then encoding
-        frames.
+        Grounding goes first (it unblocks the next prediction), then predicting (and imagining
+        what it builds on), then encoding frames.
 
         Raises:
             HistoryError: a key frame that was due cannot come any more.
@@ -223,7 +248,12 @@ class PredictExecuteLoop:
         self._in_flight = (
             self._next_observe(now_ns)
             if not self._initial_observed
-            else (self._next_ground() or self._next_predict() or self._next_observe(now_ns))
+            else (
+                self._next_ground()
+                or self._next_imagine()
+                or self._next_predict()
+                or self._next_observe(now_ns)
+            )
         )
         return self._in_flight
 
@@ -234,6 +264,13 @@ class PredictExecuteLoop:
         if execution.observed < len(execution.due_ns):
             return None
         return Ground(self.grounded, np.asarray(execution.done.positions, dtype=np.float64))
+
+    def _next_imagine(self) -> Imagine | None:
+        """Chunk 0 is never imagined: when chunk 1 is predicted nothing has happened since."""
+        index = self.grounded
+        if self.mode != 'async_grounded' or index <= self._imagined or index >= self.predicted:
+            return None
+        return Imagine(index, self._sent[index]) if self._next_predict() else None
 
     def _next_predict(self) -> Predict | None:
         if self.predicted >= self.grounded + self._lookahead:
@@ -257,7 +294,7 @@ class PredictExecuteLoop:
     def finish(self, job: Job, prediction: Prediction | None = None) -> tuple[ActionChunk, ...]:
         """Account for a finished job and give out the chunks that may be sent now, in order.
 
-        In async mode chunk 0 is held back until chunk 1 exists.
+        In the async modes chunk 0 is held back until chunk 1 exists.
 
         Raises:
             PolicyError: the job is not the one in flight or the prediction does not fit the
@@ -272,8 +309,14 @@ class PredictExecuteLoop:
         if isinstance(job, Ground):
             self.grounded += 1
             self._executions.pop(job.index - 1, None)
+            self._sent.pop(job.index, None)
             return ()
-        self._held_back.append(self._chunk(job.index, prediction))
+        if isinstance(job, Imagine):
+            self._imagined = job.index
+            return ()
+        chunk = self._chunk(job.index, prediction)
+        self._held_back.append(chunk)
+        self._sent[job.index] = chunk.positions
         self.predicted += 1
         if self.predicted < self._lookahead:
             return ()

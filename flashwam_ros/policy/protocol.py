@@ -76,6 +76,10 @@ class Policy(Protocol):
 
     name: str
     contract: RobotContract
+    warnings: tuple[str, ...]
+    """What an operator should know before this policy moves a robot."""
+    imagination_problem: str
+    """Why `imagine` is refused; '' where it works."""
 
     def reset(self, prompt: str, seed: int) -> None:
         """Start a new episode: forget the history, encode the prompt, seed the noise."""
@@ -111,6 +115,19 @@ class Policy(Protocol):
 
         Raises:
             HistoryError: nothing to ground, wrong shape, or its key frames were not all observed.
+        """
+
+    def imagine(self, rows: np.ndarray) -> None:
+        """Replace the oldest forecast by what these rows should lead to.
+
+        Predictions after it build on that outcome until the chunk is grounded.
+
+        Args:
+            rows: (R, C) float64, rad: all rows of the oldest ungrounded chunk as sent.
+
+        Raises:
+            PolicyError: the policy cannot (`imagination_problem`).
+            HistoryError: there is no forecast, or the rows do not fit.
         """
 
     def warm_up(self) -> float:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import defaultdict, deque
 from pathlib import Path
@@ -16,7 +17,9 @@ from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.wam.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from flashwam_ros.wam.codec import assemble_canvas, canvas_to_tensor
 from flashwam_ros.wam.engine import StreamingEngine
+from flashwam_ros.wam.flow import unfit_sampler_warning
 from flashwam_ros.wam.history import EngineStateError
+from flashwam_ros.wam.promotion import promotion_problem
 
 
 def load_wam_policy(path: str | Path, video_steps: int = 0, action_steps: int = 0) -> WamPolicy:
@@ -62,6 +65,11 @@ class WamPolicy:
         self._codec = checkpoint.codec
         self._normaliser = checkpoint.normaliser
         self._steps = (video_steps or sampler.video.steps, action_steps or sampler.action.steps)
+        self.warnings = _warnings(checkpoint, *self._steps)
+        self.imagination_problem = '' if sampler.forward_dynamics else (
+            f'{checkpoint.path.name} was not trained with forward dynamics, so it cannot imagine '
+            "the outcome of a chunk that executes: use 'async'"
+        )
         still = np.zeros(len(self.contract.channels), np.float32)
         self._engine = StreamingEngine(
             checkpoint.transformer,
@@ -113,8 +121,8 @@ class WamPolicy:
     def predict(self) -> Prediction:
         """Predict the next chunk in physical units.
 
-        `latency_s` holds the seconds spent encoding, grounding and predicting since the last
-        chunk.
+        `latency_s` holds the seconds spent encoding, grounding, imagining and predicting since
+        the last chunk. Grounding only queues: its passes share the next prediction's first one.
         """
         if not self._started:
             raise HistoryError('predict before the initial key frame was observed')
@@ -152,6 +160,18 @@ class WamPolicy:
             self._latents.popleft()
         self._spent['ground'] += time.perf_counter() - begun
 
+    def imagine(self, rows: np.ndarray) -> None:
+        """Replace the oldest forecast by these rows (R, C) and the video they should lead to."""
+        if self.imagination_problem:
+            raise PolicyError(self.imagination_problem)
+        begun = time.perf_counter()
+        try:
+            actions = torch.from_numpy(self._normaliser.normalise(rows)).float()
+            self._engine.imagine(actions, self._steps[0], self._generator)
+        except (EngineStateError, ValueError) as error:
+            raise HistoryError(str(error)) from error
+        self._spent['imagine'] += time.perf_counter() - begun
+
     def warm_up(self) -> float:
         """Run two chunks on grey images, so that the first real one is not the slow one.
 
@@ -168,3 +188,19 @@ class WamPolicy:
         seconds = self.predict().latency_s['predict']
         self.reset('', 0)
         return seconds
+
+
+def _warnings(checkpoint: Checkpoint, video_steps: int, action_steps: int) -> tuple[str, ...]:
+    """What speaks against this checkpoint, sampled with these steps."""
+    sampler, found = checkpoint.sampler, []
+    for name, modality, steps in (
+        ('video', sampler.video, video_steps),
+        ('action', sampler.action, action_steps),
+    ):
+        unfit = unfit_sampler_warning(dataclasses.replace(modality, steps=steps))
+        if unfit:
+            found.append(f'{name}: {unfit}')
+    problem = promotion_problem(checkpoint.path)
+    if problem:
+        found.append(f'not promoted: {problem}')
+    return tuple(found)

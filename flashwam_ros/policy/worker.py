@@ -15,7 +15,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flashwam_ros.policy.loop import Predict, PredictExecuteLoop, run_job
+from flashwam_ros.policy.loop import (
+    Imagine,
+    Predict,
+    PredictExecuteLoop,
+    check_mode,
+    run_job,
+)
 from flashwam_ros.policy.protocol import Policy, PolicyError
 from flashwam_ros.robot.chunk import ActionChunk, AppliedChunk
 from flashwam_ros.robot.contract import RobotContract
@@ -24,6 +30,23 @@ log = logging.getLogger(__name__)
 
 _IDLE_WAIT_S = 0.01
 _KEPT_FRAMES = 4
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A policy that was loaded: what its node has to know of it.
+
+    Attributes:
+        name: of the backend.
+        warm_s: seconds that a warm prediction takes.
+        warnings: see `Policy.warnings`.
+        imagination_problem: see `Policy.imagination_problem`.
+    """
+
+    name: str
+    warm_s: float
+    warnings: tuple[str, ...] = ()
+    imagination_problem: str = ''
 
 
 @dataclass(frozen=True)
@@ -83,6 +106,7 @@ class PolicyWorker:
         self._stale_after_s = stale_after_s
         self._policy: Policy | None = None
         self._loop: PredictExecuteLoop | None = None
+        self._imagining_s = 0.0
         self._recent = {camera.key: deque(maxlen=_KEPT_FRAMES) for camera in contract.cameras}
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name='policy', daemon=True)
@@ -93,7 +117,7 @@ class PolicyWorker:
     def load(self, make_policy: Callable[[], Policy]) -> Future:
         """Build and warm the policy up in the worker's thread.
 
-        The future gives (name, seconds of a warm prediction) or raises what went wrong.
+        The future gives a `Loaded` or raises what went wrong.
         """
         future: Future = Future()
 
@@ -108,7 +132,9 @@ class PolicyWorker:
                 warm_s = policy.warm_up()
                 self._policy = policy
                 self.state = WorkerState(state='ready', chunk_latency_s=warm_s)
-                future.set_result((policy.name, warm_s))
+                future.set_result(
+                    Loaded(policy.name, warm_s, policy.warnings, policy.imagination_problem)
+                )
             except Exception as error:
                 log.exception('the policy cannot be loaded')
                 self.state = WorkerState(state='error', reason=f'{type(error).__name__}: {error}')
@@ -176,7 +202,9 @@ class PolicyWorker:
     def _begin(self, session: str, prompt: str, seed: int, mode: str) -> None:
         if self._policy is None:
             raise PolicyError('no policy is loaded: configure the node first')
+        check_mode(self._policy, mode)
         self._policy.reset(prompt, seed)
+        self._imagining_s = 0.0
         self._loop = PredictExecuteLoop(
             mode, self.contract, self._frame_period_s, self._stale_after_s
         )
@@ -210,9 +238,13 @@ class PolicyWorker:
             begun = time.perf_counter()
             prediction = run_job(self._policy, job)
             ready = self._loop.finish(job, prediction)
+            spent_s = time.perf_counter() - begun
+            if isinstance(job, Imagine):
+                self._imagining_s = spent_s
             if isinstance(job, Predict):
-                latency_s = time.perf_counter() - begun
+                latency_s = self._imagining_s + spent_s
                 self.state = replace(self.state, chunk_latency_s=latency_s)
+                self._imagining_s = 0.0
             for chunk in ready:
                 self._on_chunk(chunk)
             self._refresh()

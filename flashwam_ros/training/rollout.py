@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from flashwam_ros.policy.loop import Predict, PredictExecuteLoop, run_job
+from flashwam_ros.policy.loop import Predict, PredictExecuteLoop, check_mode, run_job
 from flashwam_ros.policy.protocol import Policy, PolicyError
 from flashwam_ros.robot.chunk import ChunkRejected
 from flashwam_ros.twin.episode import EpisodeError, InProcessRobot
@@ -32,7 +32,8 @@ class EpisodeResult:
         chunks: chunks executed.
         limited_ticks: executor ticks with a limiter intervention.
         predict_ms: mean wall time of one prediction, ms; counts what else the machine does.
-        chunk_cpu_ms: the policy's CPU time per chunk (encode, ground, predict), ms; does not.
+        chunk_cpu_ms: the policy's CPU time per chunk (encode, ground, imagine, predict), ms; does
+            not.
     """
 
     task: str
@@ -72,6 +73,7 @@ def run_episode(robot: InProcessRobot, policy: Policy, prompt: str, seed: int, *
         time_limit_s: simulated time limit, s.
         blank_images: control: every image the policy sees is mid-grey.
     """
+    check_mode(policy, execution)
     frame = robot.reset(seed)
     policy.reset(prompt, seed)
     loop = PredictExecuteLoop(execution, robot.contract)

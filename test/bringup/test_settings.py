@@ -34,6 +34,7 @@ def test_every_argument_is_described_and_its_default_allowed():
     ({'robot': 'real', 'policy': 'wam', 'network_interface': 'eth0'}, 'checkpoint:=FOLDER'),
     ({'robot': 'real', 'policy': 'wam', 'network_interface': 'eth0', 'checkpoint': ''},
      'checkpoint:=FOLDER'),
+    ({'execution': 'async_grounded'}, 'needs policy:=wam'),
     ({'policy': 'wam', 'checkpoint': '/no/such/folder'}, 'Give the folder of a trained model'),
 ])  # fmt: skip
 def test_a_wrong_choice_is_named_with_its_remedy(values, message):
@@ -43,6 +44,18 @@ def test_a_wrong_choice_is_named_with_its_remedy(values, message):
 
 def test_checkpoint_may_be_a_folder(tmp_path):
     assert Settings.parse({'checkpoint': str(tmp_path)}).checkpoint == str(tmp_path)
+
+
+def test_imagining_needs_a_model_that_was_trained_for_it(tmp_path):
+    values = {'checkpoint': str(tmp_path), 'execution': 'async_grounded'}
+    with pytest.raises(SettingsError, match=r'flashwam\.json cannot be read'):
+        Settings.parse(values)
+    manifest = tmp_path / 'flashwam.json'
+    manifest.write_text('{"sampler": {}}', encoding='utf-8')
+    with pytest.raises(SettingsError, match='not trained with forward dynamics'):
+        Settings.parse(values)
+    manifest.write_text('{"sampler": {"forward_dynamics": true}}', encoding='utf-8')
+    assert Settings.parse(values).execution == 'async_grounded'
 
 
 def test_a_real_robot_has_its_own_domain_and_cameras(tmp_path):

@@ -5,7 +5,14 @@
 import numpy as np
 import pytest
 
-from flashwam_ros.policy.loop import Ground, Observe, Predict, PredictExecuteLoop, run_job
+from flashwam_ros.policy.loop import (
+    Ground,
+    Observe,
+    Predict,
+    PredictExecuteLoop,
+    check_mode,
+    run_job,
+)
 from flashwam_ros.policy.protocol import HistoryError, PolicyError, Prediction
 from flashwam_ros.robot.chunk import AppliedChunk
 from flashwam_ros.robot.contract import RobotContract
@@ -21,6 +28,8 @@ class StrictPolicy:
 
     name = 'strict'
     contract = CONTRACT
+    warnings = ()
+    imagination_problem = ''
 
     def __init__(self):
         self.reset('', 0)
@@ -54,6 +63,12 @@ class StrictPolicy:
         assert len(self.due_ns) >= needed
         self.log.append(f'g{self.grounded}')
         self.grounded += 1
+
+    def imagine(self, rows):
+        assert self.grounded < self.predicted
+        assert rows.shape == (CONTRACT.rows_per_chunk, CHANNELS)
+        assert (rows == self.grounded).all(), 'not the rows of the chunk that executes, as sent'
+        self.log.append(f'i{self.grounded}')
 
 
 class World:
@@ -152,6 +167,23 @@ def test_async_order_and_slack():
     assert (gaps == CONTRACT.rows_per_chunk * ROW_NS).all(), 'chunks follow without a hold'
 
 
+def test_grounded_async_imagines_the_executing_chunk_before_it_predicts():
+    world = World('async_grounded')
+    world.run(6)
+    log = ''.join(world.policy.log)
+    assert log.startswith('op0p1oooog0i1p2oooooooog1i2p3oooooooog2i3p4')
+    assert log.count('i') == world.policy.grounded
+    assert all(slack.slack_s > 0.3 for slack in world.loop.slacks)
+
+
+def test_a_policy_that_cannot_imagine_is_refused_for_grounded_async_only():
+    policy = StrictPolicy()
+    policy.imagination_problem = 'it was not trained for it'
+    check_mode(policy, 'async')
+    with pytest.raises(PolicyError, match='async_grounded.*not trained for it'):
+        check_mode(policy, 'async_grounded')
+
+
 def test_async_sends_nothing_before_two_chunks_exist():
     world = World('async')
     while world.loop.predicted < 2:
@@ -161,7 +193,7 @@ def test_async_sends_nothing_before_two_chunks_exist():
 
 
 @pytest.mark.parametrize('phase_ms', [-20, 0, 20, 25])
-@pytest.mark.parametrize('mode', ['sync', 'async'])
+@pytest.mark.parametrize('mode', ['sync', 'async', 'async_grounded'])
 def test_any_camera_phase_grounds_every_chunk(mode, phase_ms):
     world = World(mode, phase_ms)
     world.run(5)
@@ -175,7 +207,7 @@ def test_any_camera_phase_grounds_every_chunk(mode, phase_ms):
 
 
 def test_a_slow_policy_is_a_named_event_and_the_history_stays_whole():
-    world = World('async', job_ns=900 * MS)
+    world = World('async_grounded', job_ns=900 * MS)
     world.run(12)
     assert any(event.startswith('late_chunk: chunk') for event in world.loop.events)
     assert min(slack.slack_s for slack in world.loop.slacks) < 0

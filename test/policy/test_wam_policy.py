@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The WAM behind the protocol, with random weights: order, shapes, seeds and its own history."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
@@ -137,6 +140,59 @@ def test_history_errors(policy):
     policy.ground(chunk.positions[8:])
 
 
+def imagining(folder):
+    checkpoint = load_checkpoint(folder)
+    sampler = dataclasses.replace(checkpoint.sampler, forward_dynamics=True)
+    return WamPolicy(dataclasses.replace(checkpoint, sampler=sampler), 1, 1)
+
+
+def test_what_is_imagined_is_what_the_next_chunk_builds_on(folder):
+    policy = imagining(folder)
+    assert not policy.imagination_problem
+    results = []
+    for shift in (None, 0.0, 0.3):
+        policy.reset('x', 0)
+        policy.observe(frame(0))
+        first, forecast = policy.predict(), policy.predict()
+        run_chunk(policy, 0, 4)
+        policy.ground(first.positions[8:])
+        if shift is not None:
+            policy.imagine(forecast.positions + shift)
+        third = policy.predict()
+        assert ('imagine' in third.latency_s) == (shift is not None)
+        results.append(third.positions)
+    assert not np.allclose(results[0], results[1]), 'imagining changes the forecast'
+    assert not np.allclose(results[1], results[2]), 'the rows that execute matter'
+
+
+def test_imagining_is_refused_where_it_cannot_work(policy, folder):
+    assert 'not trained with forward dynamics' in policy.imagination_problem
+    with pytest.raises(PolicyError, match='not trained with forward dynamics'):
+        policy.imagine(np.zeros((16, 16)))
+    able = imagining(folder)
+    able.observe(frame(0))
+    with pytest.raises(HistoryError, match='nothing to imagine'):
+        able.imagine(np.zeros((16, 16)))
+    able.predict()
+    with pytest.raises(HistoryError, match='actions must be'):
+        able.imagine(np.zeros((5, 16)))
+
+
+def test_what_speaks_against_a_checkpoint_is_a_warning(folder):
+    checkpoint = load_checkpoint(folder)
+    assert [w for w in WamPolicy(checkpoint).warnings if 'not promoted' in w]
+    lcm = dataclasses.replace(checkpoint.sampler.video, parametrisation='lcm')
+    sampler = dataclasses.replace(checkpoint.sampler, video=lcm)
+    warnings = WamPolicy(dataclasses.replace(checkpoint, sampler=sampler)).warnings
+    assert [w for w in warnings if w.startswith("video: sampler 'euler' does not fit")]
+    mark = folder / 'promotion.json'
+    mark.write_text(json.dumps({'flashwam_sha256': checkpoint.sha256}), encoding='utf-8')
+    try:
+        assert WamPolicy(checkpoint).warnings == ()
+    finally:
+        mark.unlink()
+
+
 def test_warm_up_leaves_it_reset(policy):
     assert policy.warm_up() > 0
     with pytest.raises(HistoryError):
@@ -149,8 +205,6 @@ def test_a_missing_checkpoint_is_a_policy_error(tmp_path):
 
 
 def test_a_sampler_of_another_shape_is_refused(folder):
-    import dataclasses
-
     checkpoint = load_checkpoint(folder)
     other = dataclasses.replace(
         checkpoint, sampler=dataclasses.replace(checkpoint.sampler, actions_per_frame=4)

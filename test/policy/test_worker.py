@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flashwam_ros.policy.protocol import HistoryError, PolicyError, Prediction
-from flashwam_ros.policy.worker import PolicyWorker
+from flashwam_ros.policy.worker import Loaded, PolicyWorker
 from flashwam_ros.robot.contract import RobotContract
 
 CONTRACT = RobotContract.load()
@@ -19,6 +19,8 @@ LIMIT_S = 10.0
 
 class Still:
     name = 'still'
+    warnings = ('it never moves',)
+    imagination_problem = 'it is still'
 
     def __init__(self, contract=CONTRACT, fault=None):
         self.contract = contract
@@ -70,7 +72,9 @@ def feed(worker, stop=None):
 
 
 def test_load_gives_name_and_warm_time(worker):
-    assert worker.load(Still).result(LIMIT_S) == ('still', 0.25)
+    assert worker.load(Still).result(LIMIT_S) == Loaded(
+        'still', 0.25, ('it never moves',), 'it is still'
+    )
     assert worker.state.state == 'ready'
 
 
@@ -121,6 +125,14 @@ def test_a_failing_policy_is_a_named_error_and_the_next_session_works(
     feed(worker)
     wait_for(lambda: chunks)
     assert worker.state.session == 'good'
+
+
+def test_a_mode_that_the_policy_cannot_do_is_a_named_error(worker, chunks):
+    worker.load(Still).result(LIMIT_S)
+    worker.begin('s', '', 0, 'async_grounded')
+    wait_for(lambda: worker.state.state == 'error')
+    assert "'async_grounded' is refused: it is still" in worker.state.reason
+    assert not chunks
 
 
 def test_missing_cameras_are_named(worker):
