@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,9 @@ ARGUMENTS: tuple[Argument, ...] = (
              'given for a real robot, as the default was trained in the simulator',
              DEFAULT_CHECKPOINT),
     Argument('execution', 'sync: the robot holds while the model predicts; async: the next chunk '
-             'is predicted while the current one executes', 'async', ('sync', 'async')),
+             'is predicted while the current one executes; async_grounded: before that, the '
+             'outcome of the current one is imagined (for models trained for it)', 'async',
+             ('sync', 'async', 'async_grounded')),
     Argument('seed', 'seed of the scene and of the model\'s noise', '0'),
     Argument('video_steps', 'sampler steps of the video part, 0: as the checkpoint says', '0'),
     Argument('action_steps', 'sampler steps of the action part, 0: as the checkpoint says', '0'),
@@ -115,12 +118,15 @@ class Settings:
             raise SettingsError('robot:=real needs checkpoint:=FOLDER, a model trained on this '
                                 'robot\'s demonstrations: the default one has only ever seen the '
                                 'simulated robot')
+        checkpoint = _checkpoint(texts['checkpoint']) if texts['policy'] == 'wam' else ''
+        if texts['execution'] == 'async_grounded':
+            _check_imagination(checkpoint)
         port = _whole(texts, 'camera_port', 1024, 65533)
         return cls(
             task=texts['task'],
             robot=texts['robot'],
             policy=texts['policy'],
-            checkpoint=_checkpoint(texts['checkpoint']) if texts['policy'] == 'wam' else '',
+            checkpoint=checkpoint,
             execution=texts['execution'],
             seed=_whole(texts, 'seed', 0, 2**62),
             video_steps=_whole(texts, 'video_steps', 0, 1000),
@@ -198,3 +204,19 @@ def _checkpoint(text: str) -> str:
             f'checkpoint:={text} is neither a folder nor a model of this package ({error}). '
             'Give the folder of a trained model, or use policy:=expert.'
         ) from None
+
+
+def _check_imagination(checkpoint: str) -> None:
+    """Refuse `async_grounded` where the policy cannot imagine, before anything is started."""
+    if not checkpoint:
+        raise SettingsError('execution:=async_grounded needs policy:=wam: the expert imagines '
+                            'nothing')
+    path = Path(checkpoint, 'flashwam.json')
+    try:
+        able = json.loads(path.read_text(encoding='utf-8'))['sampler'].get('forward_dynamics')
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise SettingsError(f'{path} cannot be read ({type(error).__name__}: {error})') from None
+    if not able:
+        raise SettingsError(f'execution:=async_grounded: {checkpoint} was not trained with '
+                            'forward dynamics, so it cannot imagine outcomes; use '
+                            'execution:=async')
