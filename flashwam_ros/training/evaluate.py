@@ -44,22 +44,28 @@ def checkpoint_setting(checkpoint: Path, steps: str, sampler: str = 'own',
     """The setting of a checkpoint folder.
 
     Raises:
-        ValueError: no checkpoint, wrong steps, or 'euler' where the checkpoint stores nothing else
-            (the same episodes would be counted as two rows).
+        ValueError: no checkpoint, wrong steps, 'euler' where the checkpoint stores nothing else
+            (the same episodes would be counted as two rows), or an execution mode that it was not
+            trained for.
     """
     sha256 = manifest_sha256(checkpoint)
-    if sampler == 'euler':
-        stored = json.loads((checkpoint / 'flashwam.json').read_text(encoding='utf-8'))['sampler']
-        if all(stored[part].get('sampler', 'euler') == 'euler' for part in ('video', 'action')):
-            raise ValueError(f'{checkpoint}: its own sampler is Euler for both modalities, so '
-                             'there is nothing to override: leave --sampler at own')
+    stored = json.loads((checkpoint / 'flashwam.json').read_text(encoding='utf-8'))['sampler']
+    if execution == 'async_grounded' and not stored.get('forward_dynamics'):
+        raise ValueError(f'{checkpoint} was not trained with forward dynamics, which '
+                         'async_grounded needs: use async')
+    kinds = {stored[part].get('sampler', 'euler') for part in ('video', 'action')}
+    if sampler == 'euler' and kinds == {'euler'}:
+        raise ValueError(f'{checkpoint}: its own sampler is Euler for both modalities, so there '
+                         'is nothing to override: leave --sampler at own')
     video_steps, action_steps = parse_steps(steps)
     return Setting(checkpoint_name(checkpoint), sha256, execution, video_steps, action_steps,
                    latency_s, sampler)
 
 
 def expert_setting(execution: str = 'sync', latency_s: float = 0.1) -> Setting:
-    """The setting of the scripted expert."""
+    """The setting of the scripted expert; ValueError for async_grounded."""
+    if execution == 'async_grounded':
+        raise ValueError('the expert imagines nothing, which async_grounded needs: use async')
     return Setting(EXPERT, '', execution, 0, 0, latency_s)
 
 

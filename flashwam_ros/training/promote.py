@@ -36,9 +36,9 @@ from flashwam_ros.training.table import find_row, pairs_of
 from flashwam_ros.training.table_plan import Gate, Plan, find_checkpoint, read_plan
 from flashwam_ros.wam.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from flashwam_ros.wam.engine import StreamingEngine
+from flashwam_ros.wam.promotion import HASH_KEY, PROMOTION
 from flashwam_ros.wam.sequential import SequentialEngine
 
-FILE = 'promotion.json'
 PARITY_CHUNKS = 6
 PROMPT = 'pick up the red bottle'
 
@@ -188,13 +188,13 @@ def run_checks(folder: Path, plan: Plan, results: Path) -> dict[str, Check]:
 def write_promotion(folder: Path, sha256: str, checks: dict[str, Check], plan: Plan) -> Path:
     """Write the mark; a reader sees the whole of it or none."""
     content = {
-        'flashwam_sha256': sha256, 'plan_sha256': plan.sha256,
+        HASH_KEY: sha256, 'plan_sha256': plan.sha256,
         'checks': {name: asdict(check) for name, check in checks.items()},
         'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
         'machine': machine(1, torch.device('cpu')),
     }
-    path = folder / FILE
-    part = folder / f'.{FILE}.{os.getpid()}.part'
+    path = folder / PROMOTION
+    part = folder / f'.{PROMOTION}.{os.getpid()}.part'
     part.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
     os.replace(part, path)
     return path

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 _BACKENDS = ('egl', 'osmesa')
-_PROBE_S = 30.0
+_PROBE_S = 120.0  # a busy machine is slow to start an interpreter
 _PROBE = (
     'import mujoco; c = mujoco.GLContext(16, 16); c.make_current(); '
     "m = mujoco.MjModel.from_xml_string('<mujoco/>'); mujoco.MjrContext(m, 100); c.free()"

@@ -94,6 +94,14 @@ def test_euler_is_an_override_only_where_there_is_another_sampler(tmp_path):
         checkpoint_setting(tmp_path / 'none', '1v/2a')
 
 
+def test_grounded_execution_needs_a_model_that_imagines(tmp_path):
+    folder = tiny_checkpoint(tmp_path / 'teacher')
+    with pytest.raises(ValueError, match='forward dynamics'):
+        checkpoint_setting(folder, '1v/1a', execution='async_grounded')
+    with pytest.raises(ValueError, match='imagines nothing'):
+        expert_setting('async_grounded')
+
+
 def test_a_worker_keeps_the_model_while_steps_and_sampler_change(tmp_path):
     folder = tiny_checkpoint(tmp_path / 'student', 'lcm')
     stage = episode_pool._Stage()

@@ -26,6 +26,7 @@ from flashwam_ros.training.results import make_jobs
 from flashwam_ros.training.seeds import TASKS
 from flashwam_ros.training.table_plan import Gate, read_plan
 from flashwam_ros.wam.checkpoint import load_checkpoint
+from flashwam_ros.wam.promotion import promotion_problem
 from flashwam_ros.wam.sequential import SequentialEngine
 
 GATE = Gate(pairs_per_task=40, parity=1e-4, latency_share=100.0, latency_chunks=3)
@@ -77,6 +78,7 @@ def test_a_good_student_is_marked(world, capsys):
     assert 'cores of' in mark['machine'] and mark['date'].endswith('+00:00')
     assert 'promoted' in capsys.readouterr().out
     load_checkpoint(student)  # the mark does not spoil the checkpoint
+    assert promotion_problem(student) is None
     (student / 'promotion.json').unlink()
 
 
@@ -84,7 +86,7 @@ def test_one_failed_check_leaves_no_mark(world, capsys, monkeypatch):
     monkeypatch.setattr(promote, 'check_latency', lambda *_: promote.Check(False, 9.0, 1.0, 's'))
     assert run(world) == 1
     assert 'FAIL latency: 9.0' in capsys.readouterr().out
-    assert not (world[1] / 'promotion.json').exists()
+    assert 'has not passed' in promotion_problem(world[1])
 
 
 def test_another_contract_is_named_field_by_field(tmp_path):
