@@ -173,9 +173,10 @@ class DistillRecipe(Recipe):
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_teacher_recipe(path: Path | None = None) -> TeacherRecipe:
-    """``nano_teacher.yaml``, or the file at ``path``."""
-    return TeacherRecipe.read(load_recipe('nano_teacher.yaml', path), str(path or 'nano_teacher'))
+def read_teacher_recipe(path: Path | None = None, preset: str = 'nano') -> TeacherRecipe:
+    """``<preset>_teacher.yaml``, or the file at ``path``."""
+    name = f'{preset}_teacher.yaml'
+    return TeacherRecipe.read(load_recipe(name, path), str(path or name))
 
 
 def read_distill_recipe(method: str, preset: str, path: Path | None = None,

@@ -32,7 +32,7 @@ from flashwam_ros.training.program import (
     plain_path,
     run_processes,
 )
-from flashwam_ros.training.recipes import TeacherRecipe, read_teacher_recipe
+from flashwam_ros.training.recipes import PRESETS, TeacherRecipe, read_teacher_recipe
 from flashwam_ros.training.run_state import load_state
 from flashwam_ros.training.trainer import Job, Trainer
 from flashwam_ros.training.windows import WindowSource, data_record
@@ -123,7 +123,8 @@ class TeacherRun:
                                                     encoding='utf-8')
         return self.start.normaliser
 
-    def export(self, codec_folder: Path, out: Path, command: str = '') -> str | None:
+    def export(self, codec_folder: Path, out: Path, preset: str = '',
+               command: str = '') -> str | None:
         """Write the averaged weights as a checkpoint folder; its hash (first process only)."""
         from flashwam_ros.robot.contract import RobotContract
         trainer, recipe = self.trainer, self.recipe
@@ -135,7 +136,7 @@ class TeacherRun:
         settings = SamplerSettings(frames_per_chunk=contract.frames_per_chunk,
                                    actions_per_frame=contract.actions_per_frame)
         record = {
-            'method': self.objective.name, 'preset': 'nano', 'recipe': recipe.to_dict(),
+            'method': self.objective.name, 'preset': preset, 'recipe': recipe.to_dict(),
             'weights': f'moving average, decay {recipe.ema}', 'steps': trainer.step,
             'seconds': round(trainer.elapsed_s), 'skipped_steps': trainer.skipped,
             'machine': machine(trainer.peers.count, trainer.peers.device),
@@ -153,11 +154,11 @@ def _train(options: argparse.Namespace, recipe: TeacherRecipe, peers: Peers) -> 
     episodes = load_folder(latents, codec_hash(load_codec(options.codec)))
     run = TeacherRun(episodes, options.out, recipe, peers)
     trainer, target = run.trainer, options.export or options.out / 'export'
-    command = command_line('train-teacher', codec=options.codec, latents=options.latents,
-                           recipe=options.recipe, processes=peers.count)
+    command = command_line('train-teacher', preset=options.preset, codec=options.codec,
+                           latents=options.latents, recipe=options.recipe, processes=peers.count)
 
     def export() -> None:
-        run.export(options.codec, target, command)
+        run.export(options.codec, target, options.preset, command)
 
     report = reporter('teacher')
     quiet = report if peers.first else (lambda _line: None)
@@ -175,19 +176,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """``flashwam train-teacher``: train, or continue a run."""
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog='flashwam train-teacher', description=__doc__)
+    parser.add_argument('--preset', choices=PRESETS, default='nano')
     parser.add_argument('--codec', type=Path, default=cache_folder('codec'))
     parser.add_argument('--latents', type=Path, default=None,
                         help='pre-encoded demonstrations (default: <codec>/latents)')
     parser.add_argument('--out', type=Path, default=cache_folder('teacher'))
     parser.add_argument('--recipe', type=Path, default=None,
-                        help='YAML (default: the installed nano_teacher.yaml)')
+                        help='YAML instead of the preset\'s own')
     parser.add_argument('--export-only', action='store_true',
                         help='write the checkpoint folder of the saved state, do not train')
     parser.add_argument('--export', type=Path, default=None,
                         help='checkpoint folder (default: <out>/export)')
     add_process_options(parser, PORT)
     options = parser.parse_args(argv)
-    recipe = read_teacher_recipe(options.recipe)
+    recipe = read_teacher_recipe(options.recipe, options.preset)
     if options.export_only:
         return _train(options, recipe, Peers())
     return run_processes(options, argv, 'flashwam_ros.training.teacher', recipe.sharding,

@@ -13,7 +13,7 @@ from training_support import make_latents, tiny_recipe
 from flashwam_ros.training.codec_trainer import save_codec
 from flashwam_ros.training.dataset import WindowSampler
 from flashwam_ros.training.objectives.registry import build_objective
-from flashwam_ros.training.recipes import TeacherRecipe, read_teacher_recipe
+from flashwam_ros.training.recipes import PRESETS, TeacherRecipe, read_teacher_recipe
 from flashwam_ros.training.run_state import load_state, read_log, save_state
 from flashwam_ros.training.teacher import TeacherRun, fit_normaliser
 from flashwam_ros.training.windows import WindowSource
@@ -96,7 +96,7 @@ def test_normaliser_stays_with_the_run(tmp_path):
 def test_export_carries_the_average_and_its_record(tmp_path, codec_folder):
     run = TeacherRun(make_latents(), tmp_path / 'run', tiny_recipe(forward_dynamics_share=0.3))
     run.trainer.run(quiet)
-    sha256 = run.export(codec_folder, tmp_path / 'export', 'flashwam train-teacher')
+    sha256 = run.export(codec_folder, tmp_path / 'export', 'nano', 'flashwam train-teacher')
     checkpoint = load_checkpoint(tmp_path / 'export')
     assert checkpoint.sha256 == sha256
     assert checkpoint.sampler.forward_dynamics
@@ -169,10 +169,15 @@ def test_state_of_the_first_trainer_is_continued(tmp_path, codec_folder):
     assert load_state(tmp_path / 'teacher_state.pt')['step'] == recipe.steps
 
 
-def test_shipped_recipe_and_older_names():
-    recipe = read_teacher_recipe()
+@pytest.mark.parametrize('preset', PRESETS)
+def test_shipped_recipes(preset):
+    recipe = read_teacher_recipe(preset=preset)
     assert recipe.precision == 'bf16' and recipe.objective_options()['seed'] == recipe.seed
-    assert TeacherRecipe(bf16=False).precision == 'fp32'
+    assert build_objective('flow_matching', recipe.objective_options()).name == 'flow_matching'
     assert json.loads(json.dumps(recipe.to_dict()))
+
+
+def test_older_and_unknown_names():
+    assert TeacherRecipe(bf16=False).precision == 'fp32'
     with pytest.raises(ValueError, match='unknown keys.*heat'):
         TeacherRecipe.read({'heat': 1})
