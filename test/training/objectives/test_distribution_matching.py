@@ -88,14 +88,19 @@ def test_rollout(name):
 
 
 def test_only_the_last_rollout_step_carries_gradient():
-    """d L / d scale for G = x - s scale (x - e) / s at the last level: -(x - e) per element."""
+    """G = x - scale (x - e) at the last level; x itself, made by earlier steps, is a constant."""
     nets = ends(student=(0.5, 0.9), critic=(0.3, -0.2), teacher=(0.1, 0.4))
+    with torch.no_grad():
+        nets.student.scale.fill_(0.5)  # at 1, G would not depend on x
     objective = build_objective('video_dmd2_reg', {'guidance': 1.0, 'lambda_reg': 0.0})
     losses = objective.losses(nets, make_windows(), 4, generator())
     losses.scalars['student'].backward()
-    last = nets.student.calls[3].video[:, :, 1:]
-    want = -((last - 0.5) * 0.5).mean()
+    x = nets.student.calls[3].video[:, :, 1:].detach()
+    generated = x - 0.5 * (x - 0.5)
+    norm = (generated - 0.1).abs().mean(dim=(1, 2, 3, 4), keepdim=True)
+    want = -((x - 0.5) * 0.2 / norm).mean()
     assert nets.student.scale.grad.item() == pytest.approx(want.item(), rel=1e-3)
+    assert not nets.student.calls[3].video.requires_grad
     assert nets.critic.scale.grad is None and nets.teacher.scale.grad is None
 
 
