@@ -1,0 +1,87 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The twin's scripted expert as a teleoperation device: what a steady human hand would do.
+
+It plans joints, but only its hand poses and jaw openings leave this module, so that the whole path
+of a human operator is used: clutch, anchors, inverse kinematics, stream. Twin only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mink
+import numpy as np
+
+from flashwam_ros.robot.contract import GRIPPER_GROUPS, RobotContract
+from flashwam_ros.teleop.command import ArmCommand, OperatorCommand, Pose
+from flashwam_ros.twin.expert import Expert
+from flashwam_ros.twin.ik import ArmKinematics
+from flashwam_ros.twin.scenes import PELVIS_Z
+from flashwam_ros.twin.tasks import WorldState
+
+_LOOK_ROWS = 2
+_OPEN_NS = 300_000_000
+
+
+class ExpertDevice:
+    """Plays the expert's course in time.
+
+    Args:
+        task: Task of the twin.
+        contract: Robot contract.
+        world: Returns the twin's world as it is now.
+    """
+
+    name = 'expert'
+
+    def __init__(
+        self, task: str, contract: RobotContract, world: Callable[[], WorldState]
+    ) -> None:
+        """Idle until :meth:`begin`."""
+        self._task, self._world = task, world
+        self._row_ns = round(contract.row_duration_s * 1e9)
+        jaws = contract.group(*GRIPPER_GROUPS)
+        self._closed = contract.lower[jaws]
+        self._span = contract.upper[jaws] - self._closed
+        self._kinematics = ArmKinematics(contract)
+        self._expert: Expert | None = None
+
+    def begin(self, command: np.ndarray, seed: int, now_ns: int) -> None:
+        """Start an episode from the command in force (16,); it moves a little later."""
+        self._expert = Expert(self._task, seed)
+        self._expert.reset(self._world(), command[:14], command[14:])
+        self._rows = [np.array(command, dtype=np.float64)]
+        self._start_ns = now_ns + _OPEN_NS
+
+    @property
+    def done(self) -> bool:
+        """Whether the course is over."""
+        return self._expert is not None and self._expert.done
+
+    def command(self, now_ns: int) -> OperatorCommand | None:
+        """Hand poses and openings at this instant; the clutch is open before the start."""
+        if self._expert is None:
+            return OperatorCommand(now_ns)
+        row, clutch = self._at(now_ns), now_ns >= self._start_ns
+        opening = np.clip((row[14:] - self._closed) / self._span, 0.0, 1.0)
+        arms = tuple(
+            ArmCommand(
+                clutch, pose=self._pose(arm, row[7 * arm : 7 * arm + 7]), opening=float(opening[arm])
+            )
+            for arm in (0, 1)
+        )
+        return OperatorCommand(now_ns, arms)
+
+    def _at(self, now_ns: int) -> np.ndarray:
+        rows_past = max(now_ns - self._start_ns, 0) / self._row_ns
+        index = int(rows_past)
+        while len(self._rows) < index + 2:
+            self._rows.extend(self._expert.rows(_LOOK_ROWS, self._world()))
+        part = rows_past - index
+        return (1.0 - part) * self._rows[index] + part * self._rows[index + 1]
+
+    def _pose(self, arm: int, q: np.ndarray) -> Pose:
+        position, rotation = self._kinematics.pose(arm, q)
+        quaternion = mink.SO3.from_matrix(rotation).wxyz
+        return Pose(tuple(position - [0.0, 0.0, PELVIS_Z]), tuple(quaternion))
