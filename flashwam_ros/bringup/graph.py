@@ -34,12 +34,15 @@ EXECUTABLES: Mapping[str, str] = {
     'camera': 'flashwam_ros.nodes.camera',
     'policy': 'flashwam_ros.nodes.policy',
     'rollout': 'flashwam_ros.nodes.rollout',
+    'recorder': 'flashwam_ros.nodes.recorder',
 }
 
 #: HOLD, RETREAT and the release ramp take up to about 12 s.
 DRIVER_STOP_TIMEOUT_S = 20.0
 #: The rollout closes its video and writes its summary.
 ROLLOUT_STOP_TIMEOUT_S = 20.0
+#: The recorder waits for the rollout's verdict and completes its file.
+RECORDER_STOP_TIMEOUT_S = 25.0
 STOP_TIMEOUT_S = 5.0
 KILL_TIMEOUT_S = 5.0
 #: After the death of a process that the motion depends on, the driver's own watchdog ends the
@@ -229,6 +232,23 @@ def _nodes(settings: Settings) -> tuple[Process, ...]:
     )
 
 
+def _recorder(settings: Settings) -> Process:
+    return Process(
+        name='recorder',
+        executable='recorder',
+        parameters=(
+            ('robot', settings.robot),
+            ('unitree_domain', settings.unitree_domain),
+            ('network_interface', settings.network_interface),
+            ('task', settings.task),
+            ('checkpoint', settings.checkpoint),
+            ('episodes_dir', settings.episodes_dir),
+        ),
+        shutdown_delay_s=VERDICT_GRACE_S,
+        stop_timeout_s=RECORDER_STOP_TIMEOUT_S,
+    )
+
+
 def build_graph(settings: Settings, environment: Mapping[str, str], profile: Path) -> Graph:
     """Declares the processes of one task.
 
@@ -238,10 +258,13 @@ def build_graph(settings: Settings, environment: Mapping[str, str], profile: Pat
         profile: Fast DDS profile file for large images (`config/fastdds.xml`).
 
     Returns:
-        Simulated robot first (none for `robot='real'`), then driver, camera, policy and rollout.
+        Simulated robot first (none for `robot='real'`), then driver, camera, policy, rollout and
+        recorder.
     """
     extra = tuple(_environment(settings, environment, profile).items())
     processes = _nodes(settings)
+    if settings.record:
+        processes = (*processes, _recorder(settings))
     if settings.robot == 'twin':
         processes = (_twin(settings), *processes)
     return Graph(

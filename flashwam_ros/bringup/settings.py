@@ -72,6 +72,9 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('namespace', 'namespace of all nodes; with another one, and other domain and ports, '
              'two stacks run side by side', ''),
     Argument('output_dir', 'folder that receives one folder per rollout', 'rollouts'),
+    Argument('record', 'false: rollouts and teleoperation are not recorded', 'true',
+             ('true', 'false')),
+    Argument('episodes_dir', 'folder that receives one MCAP file per episode', 'episodes'),
 )  # fmt: skip
 
 
@@ -98,6 +101,8 @@ class Settings:
     camera_ports: tuple[int, int, int]
     namespace: str
     output_dir: str
+    record: bool
+    episodes_dir: str
 
     @classmethod
     def parse(cls, values: Mapping[str, str] | None = None) -> Settings:
@@ -139,6 +144,8 @@ class Settings:
             camera_ports=(port, port + 1, port + 2),
             namespace=texts['namespace'].strip('/'),
             output_dir=str(Path(texts['output_dir']).expanduser().absolute()),
+            record=texts['record'] == 'true',
+            episodes_dir=str(Path(texts['episodes_dir']).expanduser().absolute()),
         )
 
 

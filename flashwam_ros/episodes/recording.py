@@ -122,7 +122,8 @@ class EpisodeRecorder:
         self._contract, self._topics, self._common = contract, tuple(topics), dict(common)
         self._event_topic = next(t.name for t in topics if t.name.endswith(EPISODE_EVENT))
         self._clock_ns, self._min_free, self._free = clock_ns, min_free, free
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._ending = 0
         self._current: _Current | None = None
         self._ended = RecorderState('idle')
 
@@ -196,8 +197,24 @@ class EpisodeRecorder:
         """End the episode: whole file, audit and sidecar on the disk; None if there was none."""
         with self._lock:
             current, self._current = self._current, None
-        if current is None:
-            return None
+            if current is None:
+                return None
+            self._ending += 1
+        try:
+            return self._end(current, reason, verdict)
+        finally:
+            with self._lock:
+                self._ending -= 1
+                self._lock.notify_all()
+
+    def wait(self) -> None:
+        """Until no episode is being ended (by another thread)."""
+        with self._lock:
+            self._lock.wait_for(lambda: not self._ending)
+
+    def _end(
+        self, current: _Current, reason: str, verdict: Mapping[str, Any] | None
+    ) -> Sidecar | None:
         try:
             written = current.writer.close(reason)
         except RecordingError as error:
@@ -205,20 +222,20 @@ class EpisodeRecorder:
             self._ended = RecorderState('error', str(error), str(current.writer.part),
                                         current.sidecar.session, current.sidecar.kind)  # fmt: skip
             return None
-        sidecar = self._complete(current, written, verdict)
-        bad = written.reason != reason
+        quality = current.auditor.quality(written.dropped)
+        sidecar = self._complete(written, verdict, quality)
+        state = 'idle' if written.reason == reason else 'error'
         self._ended = dataclasses.replace(
-            self._describe(current, 'error' if bad else 'idle', current.auditor.quality(
-                written.dropped)), reason=written.reason, seconds=sidecar.duration_s,
+            self._describe(current, state, quality), reason=written.reason,
+            seconds=round(sidecar.duration_s, 2),
         )  # fmt: skip
         log.info('%s: %s, %.1f s, quality %s', written.path, written.reason,
                  sidecar.duration_s, sidecar.score)  # fmt: skip
         return sidecar
 
     def _complete(
-        self, current: _Current, written: Written, verdict: Mapping[str, Any] | None
+        self, written: Written, verdict: Mapping[str, Any] | None, quality: Quality
     ) -> Sidecar:
-        quality = current.auditor.quality(written.dropped)
         return change_sidecar(
             sidecar_path(written.path),
             lambda sidecar: dataclasses.replace(

@@ -1,6 +1,10 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""camera: the camera server's stream as image topics with capture stamps."""
+"""camera: the camera server's stream as image topics with capture stamps.
+
+`<cam>/image_raw` is decoded; `<cam>/image_raw/compressed` is the same frame as it came off the
+wire, for whoever keeps or passes on pictures: nothing is encoded a second time.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,19 @@ import math
 import sys
 import threading
 import time
+from array import array
 from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from flashwam_ros.episodes.schemas import image_topic
 from flashwam_ros.imaging import ImageError, decode_jpeg
 from flashwam_ros.nodes.clock import to_msg
 from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.image_conversion import rgb_to_message
-from flashwam_ros.nodes.lifecycle import SENSOR_QOS, declare, run_node
+from flashwam_ros.nodes.lifecycle import SENSOR_QOS, STATUS_QOS, declare, run_node
 from flashwam_ros.robot.contract import Camera, RobotContract
 from flashwam_ros.robot.description import CameraModel, load_description
 from flashwam_ros.wire.teleimager import CameraClient, CameraFrame, StreamError
@@ -64,6 +70,7 @@ class _Stream:
 
     camera: Camera
     images: object
+    compressed: object
     infos: object
     info: CameraInfo | None = None
     frames: int = 0
@@ -99,6 +106,8 @@ class CameraNode(Node):
             camera.key: _Stream(
                 camera,
                 self.create_publisher(Image, f'{camera.topic}/image_raw', SENSOR_QOS),
+                # Reliable, for a recording shall miss none; publishing does not wait for readers.
+                self.create_publisher(CompressedImage, image_topic(camera.topic), STATUS_QOS),
                 self.create_publisher(CameraInfo, f'{camera.topic}/camera_info', SENSOR_QOS),
             )
             for camera in cameras
@@ -132,7 +141,18 @@ class CameraNode(Node):
                 self._fault = ''
                 self._publish(self._streams[frame.key], frame)
 
+    def _publish_compressed(self, stream: _Stream, frame: CameraFrame) -> None:
+        if not stream.compressed.get_subscription_count():
+            return
+        image = CompressedImage(format='jpeg')
+        image.header.stamp = to_msg(frame.stamp_ns)
+        image.header.frame_id = stream.camera.frame_id
+        # An array.array is taken over as it is.
+        image.data = array('B', frame.jpeg)
+        stream.compressed.publish(image)
+
     def _publish(self, stream: _Stream, frame: CameraFrame) -> None:
+        self._publish_compressed(stream, frame)
         try:
             rgb = decode_jpeg(frame.jpeg)
         except ImageError as error:

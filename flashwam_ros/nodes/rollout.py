@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from std_srvs.srv import Trigger
 from flashwam_ros.action import RunRollout
 from flashwam_ros.episodes.rollout_log import Outcome, RolloutLog, RolloutSetting, judge
 from flashwam_ros.episodes.rollout_report import write_report
+from flashwam_ros.nodes.episode_events import EpisodeEvents
 from flashwam_ros.nodes.lifecycle import declare, declare_wire, run_node
 from flashwam_ros.nodes.lifecycle_client import LifecycleClient, NodeUnavailableError
 from flashwam_ros.nodes.preflight_probe import PreflightProbe
@@ -64,6 +66,7 @@ class RolloutNode(Node):
         self._driver = LifecycleClient(self, 'g1_driver')
         self._policy = LifecycleClient(self, 'policy')
         self._recorder = RolloutRecorder(self, self.contract)
+        self._episode = EpisodeEvents(self, 'rollout')
         self._probe = PreflightProbe(
             self, self._recorder, self.contract, (domain, interface), self._policy, self._output
         )
@@ -167,6 +170,7 @@ class RolloutNode(Node):
             if not report.ok:
                 raise RolloutError(f'preflight: {report.reason}')
             self._recorder.start(log)
+            self._episode.begin(setting.session, setting.task, asdict(setting))
             self._begin(setting, watch, feedback)
             while not watch.over(handle.is_cancel_requested, self.interrupted):
                 feedback('running')
@@ -269,6 +273,7 @@ class RolloutNode(Node):
     ) -> RunRollout.Result:
         verdict, reason = judge(watch.success, watch.failure, watch.fault, log.real_time_factor)
         outcome = Outcome(verdict, reason, watch.stages, watch.elapsed_s)
+        self._episode.end(log.setting.session, asdict(outcome))
         setting = log.setting
         stamp = datetime.now().astimezone().strftime('%Y%m%d-%H%M%S')
         folder = self._output / f'{stamp}_{setting.task}_{setting.seed}'

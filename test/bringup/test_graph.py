@@ -22,8 +22,15 @@ def names(built):
 
 def test_simulated_robot_comes_first_and_outlives_the_others():
     built = graph()
-    assert names(built) == ['twin', 'g1_driver', 'camera', 'policy', 'rollout']
+    assert names(built) == ['twin', 'g1_driver', 'camera', 'policy', 'rollout', 'recorder']
     assert [p.name for p in built.processes if p.outlive_others] == ['twin']
+
+
+def test_everything_is_recorded_unless_told_otherwise(tmp_path):
+    assert 'recorder' not in names(graph(record='false'))
+    recorder = graph(episodes_dir=str(tmp_path))['recorder']
+    assert dict(recorder.parameters)['episodes_dir'] == str(tmp_path)
+    assert recorder.stop_timeout_s > graph()['rollout'].stop_timeout_s, 'its verdict comes first'
 
 
 def test_real_robot_is_the_same_graph_without_the_twin(tmp_path):

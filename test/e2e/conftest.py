@@ -60,6 +60,7 @@ def run_once(folder, arguments):
             sys.executable, '-m', 'flashwam_ros.cli', 'run', *arguments,
             f'unitree_domain:={UNITREE_DOMAIN}', f'camera_request_port:={request_port}',
             f'camera_port:={camera_port}', f'output_dir:={folder}',
+            f'episodes_dir:={folder}/episodes',
         ],
         cwd=ROOT,
         env={

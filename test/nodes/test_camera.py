@@ -13,15 +13,20 @@ pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 pytest.importorskip('rclpy')
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 
 from flashwam_ros.imaging import encode_jpeg  # noqa: E402
 from flashwam_ros.nodes.camera import camera_info, camera_model  # noqa: E402
 from flashwam_ros.nodes.clock import from_msg  # noqa: E402
 from flashwam_ros.nodes.image_conversion import message_to_rgb  # noqa: E402
-from flashwam_ros.nodes.lifecycle import SENSOR_QOS  # noqa: E402
+from flashwam_ros.nodes.lifecycle import SENSOR_QOS, STATUS_QOS  # noqa: E402
 from flashwam_ros.robot.contract import RobotContract  # noqa: E402
-from flashwam_ros.wire.teleimager import CameraServer, encode_stamp, stream_config  # noqa: E402
+from flashwam_ros.wire.teleimager import (  # noqa: E402
+    CameraServer,
+    decode_stamp,
+    encode_stamp,
+    stream_config,
+)
 
 CAMERAS = RobotContract.load().cameras
 COLORS = {'head': (200, 30, 30), 'left_wrist': (30, 200, 30), 'right_wrist': (30, 30, 200)}
@@ -78,6 +83,7 @@ def source(request):
 def test_stream(source, processes, listener, until):
     topics = {key: listener.listen(Image, f'{key}/image_raw', SENSOR_QOS) for key in COLORS}
     infos = listener.listen(CameraInfo, 'head/camera_info', SENSOR_QOS)
+    wire = listener.listen(CompressedImage, 'head/image_raw/compressed', STATUS_QOS)
     diagnostics = listener.listen(DiagnosticArray, '/diagnostics', 10)
     processes.node('camera', f'camera_request_port:={source.server.request_port}', 'latency:=0.03')
     until(lambda: infos and all(len(images) > 10 for images in topics.values()), what='frames')
@@ -92,6 +98,13 @@ def test_stream(source, processes, listener, until):
         assert set(stamps) <= set(source.stamps), 'the capture stamp, to the nanosecond'
     else:
         assert all(0 < time.time_ns() - stamp < 60e9 for stamp in stamps)
+    until(lambda: len(wire) > 5, what='frames as they came off the wire')
+    assert wire[-1].format == 'jpeg' and wire[-1].header.frame_id == CAMERAS[0].frame_id
+    jpeg, stamp = bytes(wire[-1].data), from_msg(wire[-1].header.stamp)
+    if source.stamped:
+        assert decode_stamp(jpeg)[1] == stamp, 'the very bytes, with the stamp inside'
+        assert stamp in source.stamps
+    assert jpeg.endswith(encode_jpeg(np.full((240, 320, 3), COLORS['head'], np.uint8))[2:])
     assert infos[-1].width == 320 and infos[-1].k[0] > 50
     levels = {
         status.name: status.level
