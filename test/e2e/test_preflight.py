@@ -68,6 +68,7 @@ FAULTS = {
 #: What a machine that is busy with something else may add.
 BUSY = {f'{check}: {key}' for check in ('camera_age', 'camera_rate')
         for key in ('head', 'left_wrist', 'right_wrist')} | {'stamp_skew'}  # fmt: skip
+BUSY_REASONS = ('preflight: camera', 'policy: StreamError', 'policy: HistoryError')
 TRIES = 3
 
 
@@ -97,7 +98,7 @@ class Rig:
 @pytest.fixture(scope='module')
 def rig(tmp_path_factory):
     folder = tmp_path_factory.mktemp('preflight')
-    values = {'task': TASK, 'policy': 'expert', 'output_dir': str(folder)}
+    values = {'task': TASK, 'policy': 'expert', 'output_dir': str(folder), 'record': 'false'}
     with Stack(values, PLACE, folder / 'stack.log') as stack:
         rig = Rig(stack)
         yield rig
@@ -169,8 +170,11 @@ def test_a_rollout_is_refused_on_red_and_nothing_moves(rig):
 
 
 def test_on_green_it_runs_and_the_node_stays_small(rig):
-    result = rig.stack.run_goal(
-        SLOW_S, task=TASK, prompt='', seed=SEED, time_limit=0.0, execution='async')
+    for _ in range(TRIES):
+        result = rig.stack.run_goal(
+            SLOW_S, task=TASK, prompt='', seed=SEED, time_limit=0.0, execution='async')
+        if not result.reason.startswith(BUSY_REASONS):
+            break
     summary = json.loads(result.summary_json)
     assert summary['preflight']['ok'] and summary['chunks'] > 0, result.reason
     assert 'report_error' not in summary
