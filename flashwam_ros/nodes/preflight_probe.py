@@ -107,7 +107,8 @@ class PreflightProbe:
         finally:
             self._recorder.on_image = None
         with self._lock:
-            streams, driver = dict(self._streams), list(self._driver)
+            streams, self._streams = self._streams, {}
+            driver = list(self._driver)
         joints = self._recorder.joints
         parameters = self._policy.parameters('checkpoint', 'frame_period')
         return Observations(

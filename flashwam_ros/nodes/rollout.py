@@ -169,6 +169,8 @@ class RolloutNode(Node):
             report = self._preflight(setting.execution)
             if not report.ok:
                 raise RolloutError(f'preflight: {report.reason}')
+            if handle.is_cancel_requested or self.interrupted:
+                raise RolloutError(self.interrupted or 'cancelled')
             self._recorder.start(log)
             self._episode.begin(setting.session, setting.task, asdict(setting))
             self._begin(setting, watch, feedback)
