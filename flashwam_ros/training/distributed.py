@@ -132,6 +132,16 @@ def shard(model: nn.Module, peers: Peers, compute: torch.dtype | None) -> None:
     register_fsdp_forward_method(model, 'text_kv')
 
 
+def rest(network: nn.Module) -> None:
+    """Give gathered weights back, so that `parameters()` are this process's parts.
+
+    FSDP keeps the root's gathered until a backward pass, which frozen networks never have.
+    """
+    for module in network.modules():
+        if hasattr(module, 'reshard'):
+            module.reshard()
+
+
 @functools.lru_cache(maxsize=1)
 def _mesh(kind: str, count: int):
     from torch.distributed.device_mesh import init_device_mesh
@@ -164,11 +174,13 @@ def fill(target: Tensor, whole: Tensor) -> None:
 
 def full_state(model: nn.Module) -> dict[str, Tensor]:
     """Every parameter as a full CPU tensor (all processes must call it)."""
+    rest(model)
     return {name: full(p) for name, p in model.named_parameters()}
 
 
 def full_moments(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, dict]:
     """The optimiser's tensors by parameter name, as full CPU tensors."""
+    rest(model)
     return {name: {key: full(value) for key, value in optimiser.state[p].items()}
             for name, p in model.named_parameters() if optimiser.state.get(p)}
 

@@ -23,6 +23,7 @@ from flashwam_ros.training.distributed import (
     full_moments,
     full_state,
     local,
+    rest,
     shard,
 )
 from flashwam_ros.training.objectives.base import Networks
@@ -106,6 +107,7 @@ class NetworkSet:
 
     def gradient_norm(self, name: str) -> float:
         """Average the gradients of a network over the processes, clip them; norm before that."""
+        rest(self.trained[name])
         used = [p for p in self.trained[name].parameters() if p.grad is not None]
         self._peers.average_gradients(used)
         norm = torch.nn.utils.clip_grad_norm_(used, self._recipe.clip)
@@ -119,6 +121,7 @@ class NetworkSet:
 
     def update_average(self, decay: float) -> None:
         """Move the average towards the student, in the weights' own precision."""
+        rest(self.average)
         with torch.no_grad():
             torch._foreach_lerp_([local(p) for p in self.average.parameters()],
                                  [local(p) for p in self.student.parameters()], 1 - decay)
