@@ -157,7 +157,9 @@ def _topic(wanted: Wanted, seen: Seen) -> Finding:
     offers = [o for o in seen.offers if o.topic == wanted.topic and o.kind == wanted.kind]
     subject = f'{wanted.topic} [{wanted.type_name}]'
     if not offers:
-        return Finding(subject, False, f'no {wanted.kind}', _absent(wanted, seen))
+        # Where nobody is at all, the remedy for the wire comes first.
+        remedy = _absent(wanted, seen) if seen.offers else ''
+        return Finding(subject, False, f'no {wanted.kind}', remedy)
     types = sorted({offer.type_name for offer in offers})
     if wanted.type_name not in types:
         return Finding(
