@@ -42,6 +42,7 @@ class Limits:
     gap_error_s: float = 0.5
     age_s: float = 0.15
     skew_s: float = 0.08
+    repeated_share: float = 0.05
     frozen_s: float = 0.25
     black_level: float = 8.0
     black_contrast: float = 4.0
@@ -212,7 +213,11 @@ class Auditor:
                           f'{gaps} gaps, the longest {longest_s:.3f} s')  # fmt: skip
         if timing.backwards:
             yield Finding('stamp_order', stream, ERROR, timing.backwards, 0,
-                          f'{timing.backwards} stamps are not later than the one before')
+                          f'{timing.backwards} stamps lie before the one before')
+        share = timing.repeated / timing.count
+        if share > limits.repeated_share:
+            yield Finding('repeated', stream, WARNING, share, limits.repeated_share,
+                          f'{share:.0%} of the messages tell the same instant again')
         if timing.future:
             yield Finding('stamp_future', stream, ERROR, timing.future, 0,
                           f'{timing.future} stamps lie after their arrival: clocks differ')

@@ -30,14 +30,16 @@ class Timing:
 
     Attributes:
         count: messages so far.
-        backwards: stamps not later than the one before.
+        backwards: stamps before the one before.
+        repeated: stamps less than `REPEAT_S` after the one before: the same thing told twice.
         future: stamps more than `FUTURE_S` later than their arrival.
     """
 
     FUTURE_S = 0.005
+    REPEAT_S = 0.001
 
     def __init__(self) -> None:
-        self.count = self.backwards = self.future = 0
+        self.count = self.backwards = self.repeated = self.future = 0
         self._intervals = array('d')
         self._ages = array('d')
         self._last_ns = 0
@@ -47,7 +49,8 @@ class Timing:
         age_s = (arrival_ns - stamp_ns) * 1e-9
         if self.count:
             interval_s = (stamp_ns - self._last_ns) * 1e-9
-            self.backwards += interval_s <= 0
+            self.backwards += interval_s < -self.REPEAT_S
+            self.repeated += abs(interval_s) <= self.REPEAT_S
             self._intervals.append(interval_s)
         self.future += age_s < -self.FUTURE_S
         self._ages.append(age_s)

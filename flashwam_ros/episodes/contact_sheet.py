@@ -30,7 +30,7 @@ def contact_sheet(episode: Episode, columns: int = COLUMNS) -> np.ndarray:
     cameras = list(episode.images.values())
     sheet = np.full((HEAD_HEIGHT + len(cameras) * height, columns * width, 3), _PAPER, np.uint8)
     first, last = episode.span_ns
-    times = np.linspace(first, last, columns).astype(np.int64)
+    times = first + np.linspace(0, last - first, columns).astype(np.int64)
     for row, images in enumerate(cameras):
         for column, stamp in enumerate(times):
             top, left = HEAD_HEIGHT + row * height, column * width

@@ -40,6 +40,7 @@ from flashwam_ros.episodes.sidecar import (
 from flashwam_ros.nodes.episode_events import BEGIN, END
 from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.lifecycle import STATUS_QOS, declare, declare_wire, run_node
+from flashwam_ros.nodes.polled_input import PolledInput
 from flashwam_ros.robot.contract import RobotContract
 
 STATUS_S = 0.5
@@ -92,17 +93,16 @@ class RecorderNode(LifecycleNode):
         self._alone_since: float | None = None
         self._sim_bus = None
         self._sim_ns = 0
-        self._entities: list = []
+        self._input: PolledInput | None = None
         self._status = self.create_publisher(String, 'recorder_status', STATUS_QOS)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        quick, slow = QuickGroup(), None
-        self.create_timer(STATUS_S, self._publish_status, callback_group=quick)
+        self.create_timer(STATUS_S, self._publish_status, callback_group=QuickGroup())
         for name, callback in (
             ('~/start', self._on_start), ('~/stop', self._on_stop),
             ('~/keep', partial(self._on_label, KEEP)),
             ('~/discard', partial(self._on_label, DISCARD)),
         ):  # fmt: skip
-            self.create_service(Trigger, name, callback, callback_group=slow)
+            self.create_service(Trigger, name, callback)
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
@@ -111,7 +111,7 @@ class RecorderNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to everything that is recorded."""
-        quick = QuickGroup()
+        self._input = PolledInput(self)
         for name, topic in self._topics.items():
             if name == SIM_STATE:
                 continue
@@ -120,18 +120,17 @@ class RecorderNode(LifecycleNode):
                 if name in _BEST_EFFORT
                 else QoSReliabilityPolicy.RELIABLE
             )
-            callback = self._on_event if name == EPISODE_EVENT else partial(self._on_raw, topic)
-            subscription = self.create_subscription(
-                _message_class(topic.type), name, callback,
-                QoSProfile(depth=DEPTH, reliability=reliability), callback_group=quick, raw=True,
-            )  # fmt: skip
-            self._entities.append((self.destroy_subscription, subscription))
+            qos = QoSProfile(depth=DEPTH, reliability=reliability)
+            on_message = self._on_event if name == EPISODE_EVENT else partial(self._on_raw, topic)
+            self._input.add(_message_class(topic.type), name, qos, on_message)
         if self._robot == 'twin':
             from flashwam_ros.wire.sim_bus import SimBus
 
             self._sim_bus = SimBus(*self._wire)
-            timer = self.create_timer(SIM_S, self._take_sim_state, callback_group=quick)
-            self._entities.append((self.destroy_timer, timer))
+            self._timer = self.create_timer(
+                SIM_S, self._take_sim_state, callback_group=QuickGroup()
+            )
+        self._input.start()
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -161,10 +160,11 @@ class RecorderNode(LifecycleNode):
         self._active = False
         self.core.stop('recorder ended')
         self.core.wait()
-        for destroy, entity in self._entities:
-            destroy(entity)
-        self._entities = []
+        if self._input is not None:
+            self._input.close()
+            self._input = None
         if self._sim_bus is not None:
+            self.destroy_timer(self._timer)
             self._sim_bus.close()
             self._sim_bus = None
 
@@ -180,7 +180,7 @@ class RecorderNode(LifecycleNode):
 
     # -- topics -----------------------------------------------------------------------------------
 
-    def _on_raw(self, topic: Topic, data: bytes) -> None:
+    def _on_raw(self, topic: Topic, data: bytes, arrival_ns: int) -> None:
         if not self.core.session:
             return
         try:
@@ -188,9 +188,9 @@ class RecorderNode(LifecycleNode):
         except MessageError as error:
             self.get_logger().error(f'{topic.name}: {error}', throttle_duration_sec=1.0)
             return
-        self.core.put(topic.name, stamp_ns, self._now_ns(), data)
+        self.core.put(topic.name, stamp_ns, arrival_ns, data)
 
-    def _on_event(self, data: bytes) -> None:
+    def _on_event(self, data: bytes, arrival_ns: int) -> None:
         try:
             event = json_text(data, STRING_TYPE)
             stamp_ns = int(event['stamp_ns'])
@@ -200,7 +200,7 @@ class RecorderNode(LifecycleNode):
         begins = event.get('event') == BEGIN
         if begins:
             self._start('rollout', event.get('task', ''), event['session'], event.get('about', {}))
-        self.core.put(self._topics[EPISODE_EVENT].name, stamp_ns, self._now_ns(), data)
+        self.core.put(self._topics[EPISODE_EVENT].name, stamp_ns, arrival_ns, data)
         if event.get('event') == END and event.get('session') == self.core.session:
             # In a thread: putting the file on the disk may take a moment.
             threading.Thread(

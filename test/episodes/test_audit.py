@@ -163,8 +163,10 @@ def test_stamps(audit):
     assert {('stamp_age', 'head'), ('stamp_skew', 'head')} <= found(audit(frames=late))
     early = only('head', lambda i, s, a, j: (s + 30 * MS, a, j))
     assert ('stamp_future', 'head') in found(audit(frames=early))
-    twice = only('head', lambda i, s, a, j: (s - (50 * MS if i == 9 else 0), a, j))
-    assert ('stamp_order', 'head') in found(audit(frames=twice))
+    back = only('head', lambda i, s, a, j: (s - (60 * MS if i == 9 else 0), a, j))
+    assert ('stamp_order', 'head') in found(audit(frames=back))
+    twice = only('head', lambda i, s, a, j: (s - (50 * MS if i % 10 == 9 else 0), a, j))
+    assert {('repeated', 'head')} <= found(audit(frames=twice)) - {('stamp_order', 'head')}
 
 
 def test_joints_that_are_no_numbers_or_jump(audit):
