@@ -44,12 +44,13 @@ class _Stream:
     times: list[tuple[int, int]] = field(default_factory=list)
     newest: Image | None = None
 
-    def age_s(self) -> float | None:
-        """Median of arrival minus stamp, None for fewer than two frames."""
+    def ages_s(self) -> tuple[float, float] | None:
+        """Median and least of arrival minus stamp, None for fewer than two frames."""
         if len(self.times) < 2:
             return None
         arrivals, stamps = np.array(self.times, np.int64).T
-        return float(np.median(arrivals - stamps)) * 1e-9
+        ages_s = (arrivals - stamps) * 1e-9
+        return float(np.median(ages_s)), float(ages_s.min())
 
 
 class PreflightProbe:
@@ -193,21 +194,24 @@ class PreflightProbe:
 
     def _cameras(self, streams: Mapping[str, _Stream]) -> tuple[CameraSeen, ...]:
         keys = [camera.key for camera in self._contract.cameras]
-        head = streams[keys[0]].age_s()
+        head = streams[keys[0]].ages_s()
         return tuple(self._camera(key, streams[key], head) for key in keys)
 
-    def _camera(self, key: str, stream: _Stream, head_age_s: float | None) -> CameraSeen:
-        age_s = stream.age_s()
-        if age_s is None:
+    def _camera(
+        self, key: str, stream: _Stream, head_ages_s: tuple[float, float] | None
+    ) -> CameraSeen:
+        ages_s = stream.ages_s()
+        if ages_s is None:
             return CameraSeen(key)
         span_s = (stream.times[-1][0] - stream.times[0][0]) * 1e-9
         return CameraSeen(
             key,
             # Over the whole look: a camera that stopped half way is slow.
             rate_hz=(len(stream.times) - 1) / max(span_s, LOOK_S - 0.2),
-            age_s=age_s,
+            age_s=ages_s[0],
             size=(stream.newest.width, stream.newest.height),
-            skew_s=None if head_age_s is None else abs(age_s - head_age_s),
+            # The quickest picture of each: the others have waited somewhere.
+            skew_s=None if head_ages_s is None else abs(ages_s[1] - head_ages_s[1]),
             estimated=self._estimated.get(key, False),
             image=message_to_rgb(stream.newest),
         )

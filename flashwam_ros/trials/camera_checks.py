@@ -93,7 +93,7 @@ def stamp_skew(seen: Observations) -> CheckResult:
     worst = max(skews, key=skews.get) if skews else ''
     return CheckResult(
         'stamp_skew', complete and skews[worst] <= SKEW_S,
-        1e3 * skews[worst] if skews else None,
+        1e3 * skews[worst] if complete else None,
         f'<= {1e3 * SKEW_S:g} ms against the head camera' + (f' ({worst})' if worst else ''), 'ms',
         'cameras of one server must be stamped by one clock, when they are read',
     )  # fmt: skip

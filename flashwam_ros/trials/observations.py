@@ -54,7 +54,7 @@ class CameraSeen:
         rate_hz: frames per second.
         age_s: median of arrival minus capture stamp; negative: stamps from the future.
         size: (width, height), pixels.
-        skew_s: distance of its age from the head camera's: their stamps disagree by that much.
+        skew_s: least age here against least age of the head camera: their stamps disagree by that.
         estimated: the server sends no stamps.
         image: the newest, (height, width, 3) uint8 RGB.
     """

@@ -68,7 +68,8 @@ FAULTS = {
 #: What a machine that is busy with something else may add.
 BUSY = {f'{check}: {key}' for check in ('camera_age', 'camera_rate')
         for key in ('head', 'left_wrist', 'right_wrist')} | {'stamp_skew'}  # fmt: skip
-BUSY_REASONS = ('preflight: camera', 'policy: StreamError', 'policy: HistoryError')
+BUSY_REASONS = ('preflight: camera', 'preflight: stamp_skew', 'policy: StreamError',
+                'policy: HistoryError')  # fmt: skip
 TRIES = 3
 
 
