@@ -67,7 +67,9 @@ class ExpertDevice:
         opening = np.clip((row[14:] - self._closed) / self._span, 0.0, 1.0)
         arms = tuple(
             ArmCommand(
-                clutch, pose=self._pose(arm, row[7 * arm : 7 * arm + 7]), opening=float(opening[arm])
+                clutch,
+                pose=self._pose(arm, row[7 * arm : 7 * arm + 7]),
+                opening=float(opening[arm]),
             )
             for arm in (0, 1)
         )

@@ -130,7 +130,9 @@ class ArmIk:
         self._configuration = mink.Configuration(self._model)
         self._bounds = _StepBounds(contract, settings)
         self._hands = [
-            mink.FrameTask(f'{side}_tcp', 'site', settings.position_cost, settings.orientation_cost)
+            mink.FrameTask(
+                f'{side}_tcp', 'site', settings.position_cost, settings.orientation_cost
+            )
             for side in mjcf.SIDES
         ]
         self._damping = mink.DampingTask(self._model, settings.damping_cost)

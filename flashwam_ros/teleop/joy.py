@@ -117,9 +117,7 @@ class JoyDevice:
         speeds = self._map.speeds
         factor = speeds['slow'] if held['slow'] else 1.0
         twist = [
-            factor
-            * speeds['linear' if i < _LINEAR else 'angular']
-            * self._deflection(axes, name)
+            factor * speeds['linear' if i < _LINEAR else 'angular'] * self._deflection(axes, name)
             for i, name in enumerate(DIRECTIONS)
         ]
         rate = speeds['opening'] * (held['open'] - held['close'])

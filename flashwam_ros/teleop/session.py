@@ -84,6 +84,11 @@ class TeleopSession:
         """Take the command that the driver writes, (16,)."""
         self._in_force = np.array(command, dtype=np.float64)
 
+    @property
+    def command_in_force(self) -> np.ndarray | None:
+        """The newest of those, None while the driver does not hold the arms."""
+        return self._in_force
+
     def applied(self, account: AppliedChunk) -> None:
         """Take the driver's account of a chunk, stamps on our clock."""
         if account.session != self.stream.session:
