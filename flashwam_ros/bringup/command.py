@@ -21,6 +21,8 @@ from flashwam_ros.bringup.supervisor import Supervisor
 from flashwam_ros.resources import share_path
 
 COMMON = 'g1_task'
+TELEOP = 'teleop'
+TELEOP_DEVICE = 'web'
 
 
 def graph_for(values: dict[str, str]) -> Graph:
@@ -39,7 +41,8 @@ def usage() -> str:
     lines = [
         'usage: flashwam launch FILE [name:=value ...]',
         '',
-        f'FILE: {COMMON}, or a task: {", ".join(TASKS)}',
+        f'FILE: {COMMON}, {TELEOP} (with device:={TELEOP_DEVICE} if none is given), or a task: '
+        f'{", ".join(TASKS)}',
         '',
         'arguments:',
     ]
@@ -57,9 +60,12 @@ def parse(argv: Sequence[str]) -> dict[str, str]:
         SettingsError: no or unknown file, or a word that is not `name:=value`.
     """
     file = argv[0].removesuffix('.launch.py') if argv else ''
-    if file not in (COMMON, *TASKS):
-        raise SettingsError(f'name a launch file first: {", ".join((COMMON, *TASKS))}')
-    values = {} if file == COMMON else {'task': file}
+    files = (COMMON, TELEOP, *TASKS)
+    if file not in files:
+        raise SettingsError(f'name a launch file first: {", ".join(files)}')
+    values = {'task': file} if file in TASKS else {}
+    if file == TELEOP:
+        values['device'] = TELEOP_DEVICE
     for word in argv[1:]:
         name, separator, value = word.partition(':=')
         if not separator:

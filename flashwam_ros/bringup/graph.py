@@ -35,6 +35,7 @@ EXECUTABLES: Mapping[str, str] = {
     'policy': 'flashwam_ros.nodes.policy',
     'rollout': 'flashwam_ros.nodes.rollout',
     'recorder': 'flashwam_ros.nodes.recorder',
+    'teleop': 'flashwam_ros.nodes.teleop',
 }
 
 #: HOLD, RETREAT and the release ramp take up to about 12 s.
@@ -177,12 +178,19 @@ def release_command(settings: Settings) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _nodes(settings: Settings) -> tuple[Process, ...]:
-    wire = (
+def _wire(settings: Settings) -> tuple[tuple[str, Value], ...]:
+    return (
         ('unitree_domain', settings.unitree_domain),
         ('network_interface', settings.network_interface),
     )
-    common = (('task', settings.task), ('robot', settings.robot))
+
+
+def _common(settings: Settings) -> tuple[tuple[str, Value], ...]:
+    return (('task', settings.task), ('robot', settings.robot))
+
+
+def _robot_nodes(settings: Settings) -> tuple[Process, ...]:
+    wire, common = _wire(settings), _common(settings)
     return (
         Process(
             name='g1_driver',
@@ -201,6 +209,12 @@ def _nodes(settings: Settings) -> tuple[Process, ...]:
             ),
             shutdown_delay_s=VERDICT_GRACE_S,
         ),
+    )
+
+
+def _policy_nodes(settings: Settings) -> tuple[Process, ...]:
+    wire, common = _wire(settings), _common(settings)
+    return (
         Process(
             name='policy',
             executable='policy',
@@ -232,6 +246,21 @@ def _nodes(settings: Settings) -> tuple[Process, ...]:
     )
 
 
+def _teleop(settings: Settings) -> Process:
+    return Process(
+        name='teleop',
+        executable='teleop',
+        parameters=(
+            *_common(settings),
+            *_wire(settings),
+            ('device', settings.device),
+            ('seed', settings.seed),
+            # A real robot is taken over only when somebody asks for it.
+            ('auto_engage', settings.robot == 'twin' and settings.device != 'xr'),
+        ),
+    )
+
+
 def _recorder(settings: Settings) -> Process:
     return Process(
         name='recorder',
@@ -258,11 +287,12 @@ def build_graph(settings: Settings, environment: Mapping[str, str], profile: Pat
         profile: Fast DDS profile file for large images (`config/fastdds.xml`).
 
     Returns:
-        Simulated robot first (none for `robot='real'`), then driver, camera, policy, rollout and
-        recorder.
+        Simulated robot first (none for `robot='real'`), then driver, camera, policy and rollout
+        (or teleop, with a `device`) and recorder.
     """
     extra = tuple(_environment(settings, environment, profile).items())
-    processes = _nodes(settings)
+    steering = (_teleop(settings),) if settings.device else _policy_nodes(settings)
+    processes = (*_robot_nodes(settings), *steering)
     if settings.record:
         processes = (*processes, _recorder(settings))
     if settings.robot == 'twin':

@@ -12,6 +12,7 @@ from pathlib import Path
 from flashwam_ros.resources import share_path
 
 TASKS = ('pot_potato', 'red_bottle', 'pink_object')
+DEVICES = ('web', 'joy', 'expert', 'xr')
 DEFAULT_CHECKPOINT = 'g1-nano-teacher'
 
 #: The robot's own wire, and that of the simulated robot.
@@ -47,6 +48,10 @@ ARGUMENTS: tuple[Argument, ...] = (
              ('twin', 'real')),
     Argument('policy', 'wam: the world-action model; expert: the script that demonstrates the '
              'task (twin only)', 'wam', ('wam', 'expert')),
+    Argument('device', 'teleoperation instead of a policy: web: commands from the console; joy: a '
+             'gamepad; expert: the script that demonstrates the task, as an operator (twin only); '
+             'xr: the vendor\'s program moves the robot, the driver stays passive', '',
+             ('', *DEVICES)),
     Argument('checkpoint', 'folder of the world-action model, or a name under models/; must be '
              'given for a real robot, as the default was trained in the simulator',
              DEFAULT_CHECKPOINT),
@@ -83,11 +88,13 @@ class Settings:
     """The choices for one graph, checked and typed.
 
     Attributes are named as the launch arguments; `camera_ports` are head, left and right wrist.
+    With a `device` the operator moves the robot; policy and checkpoint have no meaning then.
     """
 
     task: str
     robot: str
     policy: str
+    device: str
     checkpoint: str
     execution: str
     seed: int
@@ -113,24 +120,26 @@ class Settings:
                 a combination that cannot run.
         """
         texts = _with_defaults(values or {})
-        if texts['robot'] == 'real' and texts['policy'] == 'expert':
-            raise SettingsError('policy:=expert reads the simulator\'s state: use it with '
+        policy = '' if texts['device'] else texts['policy']
+        if texts['robot'] == 'real' and 'expert' in (policy, texts['device']):
+            raise SettingsError('the expert reads the simulator\'s state: use it with '
                                 'robot:=twin only')
         if not texts['network_interface']:
             raise SettingsError('robot:=real needs network_interface:=NAME, the interface that '
                                 'is wired to the robot (see `ip -br address`)')
-        if texts['robot'] == 'real' and not (values or {}).get('checkpoint'):
+        if texts['robot'] == 'real' and policy and not (values or {}).get('checkpoint'):
             raise SettingsError('robot:=real needs checkpoint:=FOLDER, a model trained on this '
                                 'robot\'s demonstrations: the default one has only ever seen the '
                                 'simulated robot')
-        checkpoint = _checkpoint(texts['checkpoint']) if texts['policy'] == 'wam' else ''
-        if texts['execution'] == 'async_grounded':
+        checkpoint = _checkpoint(texts['checkpoint']) if policy == 'wam' else ''
+        if policy and texts['execution'] == 'async_grounded':
             _check_imagination(checkpoint)
         port = _whole(texts, 'camera_port', 1024, 65533)
         return cls(
             task=texts['task'],
             robot=texts['robot'],
             policy=texts['policy'],
+            device=texts['device'],
             checkpoint=checkpoint,
             execution=texts['execution'],
             seed=_whole(texts, 'seed', 0, 2**62),
