@@ -209,9 +209,11 @@ def work(rows: Sequence[Row], queue, results) -> None:
         else:
             policy = stage.policy(row)
             robot = stage.robot(job, policy.contract)
+        begin = time.process_time()
         result = run_episode(
             robot, policy, TASK_SPECS[job.task].prompt, job.seed,
             execution=row.setting.execution, latency_s=row.setting.latency_s,
             time_limit_s=TASK_SPECS[job.task].time_limit_s,
             blank_images=job.blank or row.checkpoint is None)
-        results.put((number, job, asdict(result)))
+        cpu_s = round(time.process_time() - begin, 3)
+        results.put((number, job, {**asdict(result), 'cpu_s': cpu_s}))

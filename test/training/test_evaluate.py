@@ -132,6 +132,7 @@ def test_the_pool_runs_what_is_missing_and_the_same_again_elsewhere(tmp_path):
     found = read_results(row.folder, row.setting)
     assert not found[done]['success']
     assert 'cores of' in found[missing]['machine']
+    assert 0 < found[missing]['cpu_s'] < 60
     jobs, results = queue.Queue(), queue.Queue()
     for item in ((0, missing), None):
         jobs.put(item)
