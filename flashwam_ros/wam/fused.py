@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from .config import TransformerConfig
 from .rope import rotation_dtype
 from .transformer import (
     Attend,
-    Attention,
     Block,
     TextKV,
     WanTransformer3DModel,
@@ -47,12 +47,42 @@ class _Level:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Run:
-    """Tokens [start, stop) of a sequence that share modality and t."""
+class _Runs:
+    """Successive runs of tokens that share modality and t: their lengths and levels."""
 
-    start: int
-    stop: int
-    level: _Level
+    lengths: tuple[int, ...]
+    levels: tuple[_Level, ...]
+
+    def last(self, tokens: int) -> '_Runs':
+        """The runs that make up the last `tokens` tokens."""
+        count = 0
+        while tokens > 0:
+            count += 1
+            tokens -= self.lengths[-count]
+        return _Runs(self.lengths[-count:], self.levels[-count:])
+
+    def modulated(self, x: torch.Tensor, vectors: Sequence[tuple[torch.Tensor, ...]], first: int,
+                  eps: float) -> torch.Tensor:
+        """Layer norm of x (B, S, D) with each run's own shift `first` and scale `first + 1`."""
+        dim = x.shape[-1:]
+        if len(self.lengths) == 1:
+            return torch.layer_norm(x, dim, vectors[0][first + 1], vectors[0][first], eps)
+        parts = torch.split_with_sizes(x, self.lengths, 1)
+        return torch.cat([torch.layer_norm(part, dim, v[first + 1], v[first], eps)
+                          for part, v in zip(parts, vectors, strict=True)], 1)
+
+    def gated(self, h: torch.Tensor, update: torch.Tensor,
+              vectors: Sequence[tuple[torch.Tensor, ...]], gate: int) -> torch.Tensor:
+        """`h + gate * update` with each run's own gate."""
+        if len(self.lengths) == 1:
+            return torch.addcmul(h, update, vectors[0][gate])
+        parts = zip(torch.split_with_sizes(h, self.lengths, 1),
+                    torch.split_with_sizes(update, self.lengths, 1), vectors, strict=True)
+        return torch.cat([torch.addcmul(x, y, v[gate]) for x, y, v in parts], 1)
+
+
+def _as(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def _wide(x: torch.Tensor) -> torch.Tensor:
@@ -68,76 +98,61 @@ def _gelu(x: torch.Tensor) -> torch.Tensor:
 
 
 class _FusedBlock:
-    """One block's weights and its arithmetic."""
+    """One block's weights and its arithmetic; plain tensors, as every module call costs."""
 
-    def __init__(self, block: Block, heads: int, eps: float):
-        attn = block.attn1
-        self._qkv = [torch.cat([getattr(m, name).detach() for m in (attn.to_q, attn.to_k,
-                                                                    attn.to_v)])
-                     for name in ('weight', 'bias')]
-        self._self, self._cross = attn, block.attn2
-        self._norm2, self._ffn = block.norm2, block.ffn
-        self._heads, self._eps = heads, eps
-        self._rotation = rotation_dtype(attn.to_q.weight.dtype)
+    def __init__(self, block: Block, config: TransformerConfig):
+        own, cross = block.attn1, block.attn2
+        self._heads, self._eps = config.num_attention_heads, config.eps
+        three = (own.to_q, own.to_k, own.to_v)
+        self._qkv = (torch.cat([m.weight.detach() for m in three]),
+                     torch.cat([m.bias.detach() for m in three]))
+        self._norm_qk = _wide(torch.stack([own.norm_q.weight, own.norm_k.weight]).detach())
+        self._norm_text = _wide(cross.norm_q.weight.detach())
+        self._norm2 = _wide(block.norm2.weight.detach()), _wide(block.norm2.bias.detach())
+        self._out, self._text_q, self._text_out, self._up, self._down = (
+            (m.weight.detach(), m.bias.detach())
+            for m in (own.to_out[0], cross.to_q, cross.to_out[0], block.ffn.net[0].proj,
+                      block.ffn.net[2]))
+        self._small = torch.tensor(config.eps, dtype=self._norm_text.dtype,
+                                   device=self._norm_text.device)
+        self._dtype = own.to_q.weight.dtype
+        self._rotation = rotation_dtype(self._dtype)
 
-    def _rotated(self, x: torch.Tensor, norm: torch.nn.Module, rope: torch.Tensor) -> torch.Tensor:
-        x = F.rms_norm(x, norm.normalized_shape, norm.weight, norm.eps)
-        pairs = x.to(self._rotation).unflatten(-1, (self._heads, -1, 2))
-        turned = torch.view_as_real(torch.view_as_complex(pairs) * rope)
-        return turned.flatten(-2).to(x.dtype).transpose(1, 2)
+    def _rms_norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """RMS norm over the last dimension; x may be overwritten."""
+        x = _wide(x)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        inverse = torch.addcmul(self._small, length, length, value=1 / x.shape[-1]).rsqrt_()
+        return x.mul_(inverse).mul_(weight)
 
-    def __call__(self, h: torch.Tensor, index: int, runs: Sequence[_Run], rope: torch.Tensor,
+    def __call__(self, h: torch.Tensor, runs: _Runs, index: int, rope: torch.Tensor,
                  attend: Attend, text: tuple[torch.Tensor, torch.Tensor],
                  keep: int) -> torch.Tensor:
         """Update the last `keep` tokens of h (B, S, D) and drop the others.
 
-        `runs` are those of the whole sequence; rope is complex (S, 1, d/2).
+        `runs` are those of the whole sequence; rope is complex (S, 1, 1, d/2).
         """
-        dim, total = h.shape[-1], h.shape[1]
-        qkv = F.linear(_modulated(h, runs, index, 0, self._eps), *self._qkv)
-        q, k, v = qkv.split(dim, dim=-1)
+        (rows, total, dim), dtype, heads = h.shape, self._dtype, self._heads
+        vectors = [level.blocks[index] for level in runs.levels]
+        x = runs.modulated(_wide(h), vectors, 0, self._eps)
+        qkv = F.linear(_as(x, dtype), *self._qkv).view(rows, total, 3, dim)
+        qk = _as(self._rms_norm(qkv[:, :, :2], self._norm_qk), dtype)
+        pairs = torch.view_as_complex(_as(qk, self._rotation).view(rows, total, 2, heads, -1, 2))
+        turned = _as(torch.view_as_real(pairs * rope).flatten(-2), dtype)
+        q, k = turned.transpose(1, 3).unbind(2)
         if keep < total:
-            h, q = h[:, -keep:], q[:, -keep:]
-            runs = _last_runs(runs, total - keep)
-        v = v.unflatten(-1, (self._heads, -1)).transpose(1, 2)
-        out = attend(index, self._rotated(q, self._self.norm_q, rope[-keep:]),
-                     self._rotated(k, self._self.norm_k, rope), v)
-        h = _gated(h, _output(self._self, out), runs, index, 2)
-        x = F.layer_norm(_wide(h), (dim,), _wide(self._norm2.weight), _wide(self._norm2.bias),
-                         self._eps).to(h.dtype)
-        out = F.scaled_dot_product_attention(self._cross.query(x), *text)
-        h = h + _output(self._cross, out)
-        x = _modulated(h, runs, index, 3, self._eps)
-        x = self._ffn.net[2](_gelu(self._ffn.net[0].proj(x)))
-        return _gated(h, x, runs, index, 5)
-
-
-def _output(attention: Attention, x: torch.Tensor) -> torch.Tensor:
-    return attention.to_out[0](x.transpose(1, 2).flatten(2))
-
-
-def _last_runs(runs: Sequence[_Run], dropped: int) -> list[_Run]:
-    """The runs behind the first `dropped` tokens, counted from there."""
-    return [_Run(r.start - dropped, r.stop - dropped, r.level) for r in runs
-            if r.start >= dropped]
-
-
-def _modulated(h: torch.Tensor, runs: Sequence[_Run], index: int, first: int,
-               eps: float) -> torch.Tensor:
-    """Layer norm with each run's own shift and scale."""
-    x, dim = _wide(h), h.shape[-1:]
-    parts = [F.layer_norm(x[:, r.start:r.stop], dim, r.level.blocks[index][first + 1],
-                          r.level.blocks[index][first], eps) for r in runs]
-    return (torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]).to(h.dtype)
-
-
-def _gated(h: torch.Tensor, update: torch.Tensor, runs: Sequence[_Run], index: int,
-           which: int) -> torch.Tensor:
-    """`h + gate * update` with each run's own gate."""
-    x, y = _wide(h), _wide(update)
-    parts = [torch.addcmul(x[:, r.start:r.stop], y[:, r.start:r.stop],
-                           r.level.blocks[index][which]) for r in runs]
-    return (torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]).to(h.dtype)
+            h, q, runs = h[:, -keep:], q[:, :, -keep:], runs.last(keep)
+            vectors = vectors[-len(runs.levels):]
+        out = attend(index, q, k, qkv[:, :, 2].view(rows, total, heads, -1).transpose(1, 2))
+        out = F.linear(out.transpose(1, 2).flatten(2), *self._out)
+        h = runs.gated(_wide(h), _wide(out), vectors, 2)
+        x = _as(torch.layer_norm(h, (dim,), *self._norm2, self._eps), dtype)
+        q = _as(self._rms_norm(F.linear(x, *self._text_q), self._norm_text), dtype)
+        out = F.scaled_dot_product_attention(q.view(rows, keep, heads, -1).transpose(1, 2), *text)
+        h = _as(h, dtype) + F.linear(out.transpose(1, 2).flatten(2), *self._text_out)
+        x = _as(runs.modulated(_wide(h), vectors, 3, self._eps), dtype)
+        x = F.linear(_gelu(F.linear(x, *self._up)), *self._down)
+        return _as(runs.gated(_wide(h), _wide(x), vectors, 5), dtype)
 
 
 class FusedTransformer:
@@ -151,8 +166,7 @@ class FusedTransformer:
         config = model.config
         self._model = model
         self._patch = config.patch_size
-        self._blocks = [_FusedBlock(b, config.num_attention_heads, config.eps)
-                        for b in model.blocks]
+        self._blocks = [_FusedBlock(block, config) for block in model.blocks]
         self._dtype = model.patch_embedding_mlp.weight.dtype
         self._rotation = rotation_dtype(self._dtype)
         self._levels: dict[tuple[str, float], _Level] = {}
@@ -176,11 +190,11 @@ class FusedTransformer:
         h = torch.cat(tokens, dim=1) if len(tokens) > 1 else tokens[0]
         h = h.expand(rows, -1, -1)
         runs = self._runs(parts)
-        turn = torch.complex(*rope.to(self._rotation)).unsqueeze(1)
+        turn = torch.complex(*rope.to(self._rotation))[:, None, None]
         wanted, last = tokens[-1].shape[1], len(self._blocks) - 1
         for i, block in enumerate(self._blocks):
-            h = block(h, i, runs, turn, attend, text[i], wanted if i == last else h.shape[1])
-        return self._head(h, parts[-1], _last_runs(runs, runs[-1].stop - wanted))
+            h = block(h, runs, i, turn, attend, text[i], wanted if i == last else h.shape[1])
+        return self._head(h, parts[-1], runs.last(wanted))
 
     def _embed(self, part: Part) -> torch.Tensor:
         values, model = part.values.to(self._dtype), self._model
@@ -188,17 +202,17 @@ class FusedTransformer:
             return model.patch_embedding_mlp(patchify(values, self._patch))
         return model.action_embedder(values.flatten(2).transpose(1, 2))
 
-    def _runs(self, parts: Sequence[Part]) -> list[_Run]:
-        runs, start = [], 0
+    def _runs(self, parts: Sequence[Part]) -> _Runs:
+        lengths, found = [], []
         for part in parts:
             width = self.tokens(part) // len(part.times)
             for i, t in enumerate(part.times):
                 if i and t == part.times[i - 1]:
-                    runs[-1] = dataclasses.replace(runs[-1], stop=start + width)
+                    lengths[-1] += width
                 else:
-                    runs.append(_Run(start, start + width, self._level(part.modality, t)))
-                start += width
-        return runs
+                    lengths.append(width)
+                    found.append(self._level(part.modality, t))
+        return _Runs(tuple(lengths), tuple(found))
 
     def _level(self, modality: str, t: float) -> _Level:
         key = (modality, t)
@@ -221,11 +235,10 @@ class FusedTransformer:
         shift, scale = (model.scale_shift_table + temb[0, :, None])[0]
         return _Level(blocks, (_wide(shift), _wide(1 + scale)))
 
-    def _head(self, h: torch.Tensor, part: Part, runs: Sequence[_Run]) -> torch.Tensor:
-        model, x = self._model, _wide(h)
-        parts = [F.layer_norm(x[:, r.start:r.stop], x.shape[-1:], r.level.head[1],
-                              r.level.head[0], model.config.eps) for r in runs]
-        x = (torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]).to(h.dtype)
+    def _head(self, h: torch.Tensor, part: Part, runs: _Runs) -> torch.Tensor:
+        model = self._model
+        vectors = [level.head for level in runs.levels]
+        x = runs.modulated(_wide(h), vectors, 0, model.config.eps).to(h.dtype)
         _, channels, frames, height, width = part.values.shape
         if part.modality == 'video':
             shape = (len(h), model.config.out_channels, frames, height, width)

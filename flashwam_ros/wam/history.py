@@ -52,6 +52,7 @@ class History:
             config.num_layers, 2, rows, config.num_attention_heads,
             self._capacity * self._chunk_tokens, config.attention_head_dim,
             dtype=like.dtype, device=like.device)
+        self._layers = [tuple(layer) for layer in self._buffer]
 
     def _offset(self, group: int) -> int:
         chunk = group // 2 - self._first_chunk
@@ -99,7 +100,9 @@ class History:
 
         def run(layer: int, q: torch.Tensor | None, k: torch.Tensor,
                 v: torch.Tensor) -> torch.Tensor | None:
-            keys, values = self._buffer[layer, :, :rows]
+            keys, values = self._layers[layer]
+            if rows < self.rows:
+                keys, values = keys[:rows], values[:rows]
             keys[:, :, begin:end] = k
             values[:, :, begin:end] = v
             if q is None:

@@ -136,6 +136,24 @@ def test_single_precision(order, guidance):
     run(pair, order, [(1, 1), (3, 4), (1, 2), (1, 1), (2, 1), (1, 1)])
 
 
+def test_half_precision_keeps_the_precision_changes_of_the_training_module(tiny):
+    """bf16 weights: both round in the same places, so they differ by roundings, not by more."""
+    full, half = copy.deepcopy(tiny), copy.deepcopy(tiny).bfloat16()
+    outcomes = []
+    for model, kind in ((full, StreamingEngine), (half, StreamingEngine),
+                        (half, SequentialEngine)):
+        engine = kind(model, make_settings(), SIZE, MASK)
+        engine.reset(torch.ones(5, 8))
+        engine.set_initial(torch.ones(4, *SIZE))
+        noise = torch.Generator().manual_seed(0)
+        outcomes.append(torch.cat([engine.predict(generator=noise).latents for _ in range(2)]))
+    exact, merged, plain = outcomes
+    assert merged.dtype == torch.float32
+    error = (plain - exact).norm()
+    assert (merged - exact).norm() < 1.5 * error
+    assert (merged - plain).norm() < 1.5 * error
+
+
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.lists(st.sampled_from(['predict', 'ground', 'imagine', 'rewind']), max_size=14),
        st.sampled_from([1.0, 2.0]))
