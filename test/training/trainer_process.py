@@ -6,6 +6,7 @@
     torchrun ... trainer_process.py spread FOLDER   runs that two processes share
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -16,8 +17,11 @@ import torch
 from training_support import make_latents, tiny_recipe
 
 from flashwam_ros.training import progress, trainer
+from flashwam_ros.training.distill import Distillation
 from flashwam_ros.training.distributed import connect, disconnect
+from flashwam_ros.training.recipes import read_distill_recipe
 from flashwam_ros.training.teacher import TeacherRun
+from flashwam_ros.wam.checkpoint import load_checkpoint
 
 STEPS, KILL_AT = 12, 4
 
@@ -30,6 +34,21 @@ def run_recipe(**changes):
     """A run of a few steps of two micro-batches each, logged at every step."""
     return tiny_recipe(**{'micro_batches': 2, 'log_every': 1, 'held_out_every': 3,
                           'steps': STEPS, 'layers': 2, **changes})
+
+
+#: Students that two processes train as shards: all roles, and gathered weights in bf16.
+STUDENTS = {'flashwam': {'precision': 'fp32'},
+            'joint_dmd2': {'precision': 'bf16', 'options': {'student_every': 1}}}
+
+
+def make_student(folder, method, peers, options=None, **changes):
+    """A student of the teacher that lies beside the run's folder."""
+    recipe = read_distill_recipe(method, 'paper', steps=2, batch=1, micro_batches=2,
+                                 lengths=[4], **changes)
+    recipe = dataclasses.replace(recipe, options={**recipe.options, **(options or {})},
+                                 activation_checkpointing=False)
+    return Distillation(method, load_checkpoint(folder.parent / 'teacher'), make_latents(2),
+                        folder / method, recipe, peers)
 
 
 def spoil(trainer, step, rank):
@@ -67,6 +86,8 @@ def spread(folder):
         run.trainer.run(quiet, until=3)
         run = TeacherRun(make_latents(), folder / f'{sharding}_continued', recipe, peers)
         run.trainer.run(quiet)
+    for method, changes in STUDENTS.items():
+        make_student(folder / 'fsdp', method, connect('fsdp'), **changes).trainer.run(quiet)
     disconnect()
 
 
