@@ -33,9 +33,14 @@ setup(
     data_files=data_files(),
     install_requires=['numpy>=1.21', 'PyYAML>=5.4'],
     extras_require={
-        'episodes': ['mcap>=1.6', 'mcap-ros2-support>=0.5', 'opencv-python>=4.5'],
+        'episodes': ['mcap>=1.6', 'mcap-ros2-support>=0.5', 'opencv-python>=4.5', 'av>=10',
+                     'pyarrow>=14', 'matplotlib>=3.5'],
+        'teleop': ['mink>=1,<2', 'daqp>=0.7', 'mujoco>=3.2,<4'],
+        'training': ['torch>=2.4', 'safetensors>=0.4', 'av>=10', 'pyarrow>=14',
+                     'matplotlib>=3.5', 'opencv-python>=4.5'],
         'wam': ['torch>=2.4', 'safetensors>=0.4'],
         'twin': ['mujoco>=3.2,<4', 'opencv-python>=4.5', 'Pillow>=9'],
+        'wan': ['diffusers>=0.35', 'transformers>=4.51'],
         'wire': ['unitree-sdk2py-dimos==1.0.3', 'cyclonedds>=0.10.2', 'pyzmq>=24'],
     },
     entry_points={

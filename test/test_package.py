@@ -24,6 +24,8 @@ VERSION = '0.1.0'
 DISTRIBUTIONS = {'cv2': 'opencv-python', 'yaml': 'PyYAML', 'zmq': 'pyzmq', 'PIL': 'pillow',
                  'mcap_ros2': 'mcap-ros2-support',
                  'unitree_sdk2py': 'unitree-sdk2py-dimos'}  # fmt: skip
+#: Imported only for the published networks' codec and text encoder; the extra `wan`.
+OPTIONAL = {'diffusers', 'transformers'}
 #: Come with ROS 2; launch and cv_bridge only with one from apt, and are imported guarded.
 ROS_MODULES = {'action_msgs', 'ament_index_python', 'builtin_interfaces', 'cv_bridge',
                'diagnostic_msgs', 'launch', 'launch_ros', 'lifecycle_msgs', 'rcl_interfaces',
@@ -97,19 +99,40 @@ def test_interfaces_of_cmake_are_the_files():
     assert set(re.findall(r'"([^"]+)"', block.group(1))) == files
 
 
-def test_every_third_party_import_is_a_requirement():
-    pinned = {
+def requirements(pattern):
+    """Names, in lower case, of the packages in the requirement files that match."""
+    return {
         re.split(r'[=<>~!]', line, maxsplit=1)[0].lower()
-        for path in (ROOT / 'requirements').glob('r*.txt')
+        for path in (ROOT / 'requirements').glob(pattern)
         for line in path.read_text().splitlines() if line and not line.startswith('#')
     }  # fmt: skip
+
+
+def undeclared(paths, declared, known):
+    """Import name -> files, for the third-party imports of `paths` that are not declared."""
     missing = {}
-    for path in SOURCES:
-        names = imported_modules(path) - set(sys.stdlib_module_names) - ROS_MODULES
-        for name in names - {'flashwam_ros'}:
-            if DISTRIBUTIONS.get(name, name).lower() not in pinned:
+    for path in paths:
+        for name in imported_modules(path) - set(sys.stdlib_module_names) - ROS_MODULES - known:
+            if DISTRIBUTIONS.get(name, name).lower() not in declared:
                 missing.setdefault(name, []).append(str(path.relative_to(ROOT)))
-    assert missing == {}, 'add to requirements/runtime.txt and runtime-system-ros.txt'
+    return missing
+
+
+def test_every_third_party_import_is_a_requirement():
+    product = requirements('r*.txt')
+    assert undeclared(SOURCES, product, {'flashwam_ros'} | OPTIONAL) == {}, \
+        'add to requirements/runtime.txt and runtime-system-ros.txt'
+    others = [path for folder in ('test', 'benchmarks', 'tools')
+              for path in (ROOT / folder).rglob('*.py')]  # fmt: skip
+    ours = {'flashwam_ros', 'benchmarks'} | {path.stem for path in others}
+    assert undeclared(others, product | requirements('test.txt'), ours) == {}, \
+        'add to requirements/test.txt'
+    extras = (ROOT / 'setup.py').read_text()
+    assert all(f"'{name}>=" in extras for name in OPTIONAL)
+
+
+def test_both_runtime_lists_name_the_same_packages():
+    assert requirements('runtime.txt') == requirements('runtime-system-ros.txt')
 
 
 def test_one_opencv_and_no_unpinned_torch():
