@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time of a chunk: the reference's sequential passes against the merged ones, in one run.
 
-    python -m benchmarks.engine_passes --checkpoint models/g1-nano-teacher --chunks 60
+    python -m benchmarks.engine_passes --checkpoint models/g1-nano-teacher --chunks 40
 
 Closed loop on random latents, one CPU thread: ground the last chunk, predict the next one. Two
 procedures besides ours: `reference`, a pass for each group, and `reference - 1`, the same without
@@ -15,6 +15,7 @@ JSON with every time.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import platform
 import sys
@@ -32,6 +33,7 @@ from flashwam_ros.wam.streaming import Streaming
 from flashwam_ros.wam.transformer import WanTransformer3DModel
 
 STEPS = ((1, 1), (1, 2), (3, 10))
+GUIDANCE = (1.0, 5.0)
 WARM_CHUNKS = 6
 TOLERANCE = 1e-4
 
@@ -48,20 +50,17 @@ PROCEDURES = {'reference': SequentialEngine, 'reference - 1': _WithoutDeadPass,
               'merged': StreamingEngine}
 
 
-def models(checkpoint: Path | None) -> dict[str, tuple]:
-    """Name -> (model, settings, latent size, text rows (R, T))."""
-    generator = torch.Generator().manual_seed(0)
-    found = {}
+def find_model(checkpoint: Path | None) -> tuple:
+    """Model, settings, latent size and text rows (R, T); without a checkpoint random weights."""
     if checkpoint is not None:
         c = load_checkpoint(checkpoint)
-        found[checkpoint.name] = (c.transformer, c.sampler, c.codec.latent_size,
-                                  c.text_encoder.encode('pick up the red bottle'))
+        return (c.transformer, c.sampler, c.codec.latent_size,
+                c.text_encoder.encode('pick up the red bottle'))
     torch.manual_seed(0)
     config = TransformerConfig.nano()
     settings = SamplerSettings(video=ModalitySampler(shift=5.0), window=7)
-    found['nano, random'] = (WanTransformer3DModel(config).eval().requires_grad_(False), settings,
-                             (12, 8), torch.randn(16, config.text_dim, generator=generator))
-    return found
+    return (WanTransformer3DModel(config).eval().requires_grad_(False), settings, (12, 8),
+            torch.randn(16, config.text_dim))
 
 
 class Episode:
@@ -89,8 +88,11 @@ class Episode:
         return time.thread_time() - begun
 
 
-def measure(model: tuple, steps: tuple[int, int], chunks: int) -> dict[str, list[float]]:
+def measure(model: tuple, steps: tuple[int, int], guidance: float,
+            chunks: int) -> dict[str, list[float]]:
     """CPU seconds of each chunk of each procedure; refuses procedures that disagree."""
+    network, settings, *rest = model
+    model = network, dataclasses.replace(settings, video_guidance=guidance), *rest
     episodes = {name: Episode(kind, *model) for name, kind in PROCEDURES.items()}
     order = np.random.default_rng(0)
     times: dict[str, list[float]] = {name: [] for name in PROCEDURES}
@@ -111,15 +113,15 @@ def passes(name: str, steps: tuple[int, int]) -> int:
     return sum(steps) + {'reference': 4, 'reference - 1': 3, 'merged': 0}[name]
 
 
-def row(model: str, steps: tuple[int, int], times: dict[str, list[float]]) -> str:
+def row(steps: tuple[int, int], guidance: float, times: dict[str, list[float]]) -> str:
     """One line of the table for each procedure."""
     lines = []
     merged = np.array(times['merged'])
     for name, seconds in times.items():
         low, middle, high = 1e3 * np.percentile(seconds, [5, 50, 95])
         ratio = np.percentile(np.array(seconds) / merged, [25, 50, 75])
-        lines.append(f'| {model} | {steps[0]}v/{steps[1]}a | {name} | {passes(name, steps)} | '
-                     f'{middle:.1f} ({low:.1f} to {high:.1f}) | '
+        lines.append(f'| {steps[0]}v/{steps[1]}a | {guidance:g} | {name} | '
+                     f'{passes(name, steps)} | {middle:.1f} ({low:.1f} to {high:.1f}) | '
                      f'{ratio[1]:.2f} ({ratio[0]:.2f} to {ratio[2]:.2f}) |')
     return '\n'.join(lines)
 
@@ -128,22 +130,24 @@ def main(argv: list[str] | None = None) -> int:
     """Measure, write the table to stdout and everything to --json."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--checkpoint', type=Path, default=None,
-                        help='also measure this checkpoint folder')
+                        help='folder (default: random weights of the nano size)')
     parser.add_argument('--chunks', type=int, default=60, help='timed chunks of each procedure')
     parser.add_argument('--json', type=Path, default=None, help='write every time here')
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     out = sys.stdout.write
-    out(f'{platform.processor() or platform.machine()}, one thread, torch {torch.__version__}, '
+    model = find_model(options.checkpoint)
+    out(f'{options.checkpoint.name if options.checkpoint else "nano, random"}, '
+        f'{platform.processor() or platform.machine()}, one thread, torch {torch.__version__}, '
         f'{options.chunks} chunks each, interleaved\n\n'
-        '| model | steps | procedure | passes | CPU ms a chunk, median (5 to 95 %) | '
+        '| steps | guidance | procedure | passes | CPU ms a chunk, median (5 to 95 %) | '
         'times merged, median (quartiles) |\n|---|---|---|---|---|---|\n')
     record = {}
-    for name, model in models(options.checkpoint).items():
+    for guidance in GUIDANCE:
         for steps in STEPS:
-            times = measure(model, steps, options.chunks)
-            record[f'{name} {steps[0]}v/{steps[1]}a'] = times
-            out(row(name, steps, times) + '\n')
+            times = measure(model, steps, guidance, options.chunks)
+            record[f'{steps[0]}v/{steps[1]}a, guidance {guidance:g}'] = times
+            out(row(steps, guidance, times) + '\n')
     if options.json is not None:
         options.json.write_text(json.dumps(record), encoding='utf-8')
     return 0

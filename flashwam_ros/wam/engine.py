@@ -51,6 +51,9 @@ class StreamingEngine(Streaming):
         super().__init__(model, settings, latent_size, channel_mask, frame0_action)
         self._network = FusedTransformer(model)
 
+    def _read_text(self, text: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return self._network.text(text)
+
     def _sample(self, chunk: int, video: ModalitySampler, action: ModalitySampler,
                 noise_v: torch.Tensor,
                 noise_a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

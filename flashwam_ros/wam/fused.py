@@ -125,6 +125,30 @@ class _FusedBlock:
         inverse = torch.addcmul(self._small, length, length, value=1 / x.shape[-1]).rsqrt_()
         return x.mul_(inverse).mul_(weight)
 
+    def text(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values (B, H, R, d) of the text, with what follows them multiplied in.
+
+        With few rows, value and output products become one: row r of head h contributes
+        `v W_h + b / H`, as a head's weights sum to 1. Reduced precision rounds between the two.
+        """
+        rows, heads, count, _ = key.shape
+        dim = self._out[0].shape[0]
+        if heads * count > dim or self._dtype in (torch.bfloat16, torch.float16):
+            return key, value
+        weight, bias = self._text_out
+        per_head = weight.view(dim, heads, -1).permute(1, 2, 0)
+        mixed = torch.matmul(value, per_head) + bias / heads
+        return (key * key.shape[-1] ** -0.5).transpose(2, 3), mixed.flatten(1, 2)
+
+    def _read_text(self, h: torch.Tensor, q: torch.Tensor, key: torch.Tensor,
+                   value: torch.Tensor) -> torch.Tensor:
+        """Add the cross-attention of q (B, H, S, d) to h, on what `text` made."""
+        if value.ndim == 3:
+            weights = torch.softmax(torch.matmul(q, key), dim=-1)
+            return torch.baddbmm(h, weights.transpose(1, 2).flatten(2), value)
+        out = F.scaled_dot_product_attention(q, key, value)
+        return h + F.linear(out.transpose(1, 2).flatten(2), *self._text_out)
+
     def __call__(self, h: torch.Tensor, runs: _Runs, index: int, rope: torch.Tensor,
                  attend: Attend, text: tuple[torch.Tensor, torch.Tensor],
                  keep: int) -> torch.Tensor:
@@ -148,8 +172,7 @@ class _FusedBlock:
         h = runs.gated(_wide(h), _wide(out), vectors, 2)
         x = _as(torch.layer_norm(h, (dim,), *self._norm2, self._eps), dtype)
         q = _as(self._rms_norm(F.linear(x, *self._text_q), self._norm_text), dtype)
-        out = F.scaled_dot_product_attention(q.view(rows, keep, heads, -1).transpose(1, 2), *text)
-        h = _as(h, dtype) + F.linear(out.transpose(1, 2).flatten(2), *self._text_out)
+        h = self._read_text(_as(h, dtype), q.view(rows, keep, heads, -1).transpose(1, 2), *text)
         x = _as(runs.modulated(_wide(h), vectors, 3, self._eps), dtype)
         x = F.linear(_gelu(F.linear(x, *self._up)), *self._down)
         return _as(runs.gated(_wide(h), _wide(x), vectors, 5), dtype)
@@ -171,6 +194,11 @@ class FusedTransformer:
         self._rotation = rotation_dtype(self._dtype)
         self._levels: dict[tuple[str, float], _Level] = {}
 
+    def text(self, rows: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """What the blocks want of the text rows (B, R, text_dim)."""
+        return [block.text(*kv) for block, kv in zip(self._blocks, self._model.text_kv(rows),
+                                                     strict=True)]
+
     def tokens(self, part: Part) -> int:
         """Tokens of a part."""
         _, _, frames, height, width = part.values.shape
@@ -182,9 +210,9 @@ class FusedTransformer:
                  rows: int) -> torch.Tensor:
         """Run the concatenated parts in `rows` equal rows, one for each row of text.
 
-        rope: (2, S, d/2); attend and text: see `transformer.WanTransformer3DModel.forward`, but
-        attend's q holds the last part only in the last block. Returns (rows, ...) in the shape of
-        the last part's values.
+        rope: (2, S, d/2); text: of `text`; attend: see
+        `transformer.WanTransformer3DModel.forward`, but its q holds the last part only in the
+        last block. Returns (rows, ...) in the shape of the last part's values.
         """
         tokens = [self._embed(p) for p in parts]
         h = torch.cat(tokens, dim=1) if len(tokens) > 1 else tokens[0]

@@ -101,8 +101,12 @@ class Streaming:
             rows.append(negative_rows)
         text = torch.stack(rows).to(self._weight.device)
         if self._text is None or not torch.equal(text, self._text):
-            self._text, self._text_kv = text, self._model.text_kv(text)
+            self._text, self._text_kv = text, self._read_text(text)
         self._clear()
+
+    def _read_text(self, text: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values of every block for text rows (B, R, text_dim)."""
+        return self._model.text_kv(text)
 
     @torch.inference_mode()
     def set_initial(self, latent: torch.Tensor) -> None:
