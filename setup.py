@@ -30,9 +30,12 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['flashwam_ros', 'flashwam_ros.*']),
+    package_data={'flashwam_ros.console': ['static/*']},
     data_files=data_files(),
     install_requires=['numpy>=1.21', 'PyYAML>=5.4'],
     extras_require={
+        'console': ['starlette>=0.45,<2', 'uvicorn>=0.35,<1', 'websockets>=13', 'mcap>=1.6',
+                    'mcap-ros2-support>=0.5', 'opencv-python>=4.5'],
         'episodes': ['mcap>=1.6', 'mcap-ros2-support>=0.5', 'opencv-python>=4.5', 'av>=10',
                      'pyarrow>=14', 'matplotlib>=3.5'],
         'teleop': ['mink>=1,<2', 'daqp>=0.7', 'mujoco>=3.2,<4'],
