@@ -22,7 +22,7 @@ import numpy as np
 
 from flashwam_ros.episodes import rollout_file
 from flashwam_ros.episodes.film_strip import SIDE_SIZE
-from flashwam_ros.episodes.rollout_log import Outcome, RolloutLog
+from flashwam_ros.episodes.rollout_log import Outcome, RolloutLog, RolloutSetting
 from flashwam_ros.episodes.rollout_report import RECORDING
 from flashwam_ros.imaging import decode_jpeg
 
@@ -92,13 +92,18 @@ def plot(path: Path, log: RolloutLog, outcome: Outcome, channel_names: tuple[str
         _boundaries(axis, log, zero_ns)
     setting = log.setting
     title = (
-        f'{setting.task}, seed {setting.seed}, {setting.policy} {setting.execution}: '
+        f'{setting.task}, seed {setting.seed}, {_driven_by(setting)}: '
         f'{outcome.verdict} ({outcome.reason})'
     )
     figure.suptitle(textwrap.fill(title, 120))
     figure.tight_layout()
     figure.savefig(path, dpi=80)
     pyplot.close(figure)
+
+
+def _driven_by(setting: RolloutSetting) -> str:
+    """Who moved the arms; of a blind trial only its code."""
+    return f'arm {setting.arm}' if setting.arm else f'{setting.policy}, {setting.execution}'
 
 
 def _series(entries: list[tuple], zero_ns: int) -> tuple[np.ndarray, np.ndarray]:
@@ -184,9 +189,7 @@ def _compose(
     zero_ns = log.starts[0].start_ns if log.starts else log.activated_ns
     setting = log.setting
     _write(picture, setting.prompt or setting.task, (10, 22), 0.5)
-    clock = (
-        f'{setting.policy}, {setting.execution}   {max(0.0, (time_ns - zero_ns) * 1e-9):5.1f} s'
-    )
+    clock = f'{_driven_by(setting)}   {max(0.0, (time_ns - zero_ns) * 1e-9):5.1f} s'
     _write(picture, clock, (10, VIEW_SIZE[1] - 12), 0.5)
     if outcome is not None:
         _write(picture, f'{outcome.verdict}: {outcome.reason}', (10, 48), 0.5)

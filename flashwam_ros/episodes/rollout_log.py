@@ -20,7 +20,7 @@ POLICY_FAULTS = ('tracking',)
 
 @dataclass(frozen=True)
 class RolloutSetting:
-    """What was run."""
+    """What was run; `arm` (by blind code) and `trial` only for a trial of a study."""
 
     task: str
     prompt: str
@@ -30,6 +30,8 @@ class RolloutSetting:
     robot: str
     session: str
     time_limit_s: float
+    arm: str = ''
+    trial: str = ''
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ def summarise(log: RolloutLog, outcome: Outcome) -> dict:
         'execution': setting.execution,
         'robot': setting.robot,
         'session': setting.session,
+        'arm': setting.arm,
+        'trial': setting.trial,
         'verdict': outcome.verdict,
         'success': outcome.success,
         'reason': outcome.reason,

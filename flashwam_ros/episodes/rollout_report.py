@@ -79,5 +79,10 @@ def draw(folder: Path, limit_s: float = DRAW_LIMIT_S) -> str:
 
 
 def _write_summary(folder: Path, summary: dict) -> None:
-    text = json.dumps(summary, indent=1)
-    (folder / 'summary.json').write_text(text + '\n', encoding='utf-8')
+    """All of it or nothing: a study that was killed looks here for what had finished."""
+    part, path = folder / 'summary.json.part', folder / 'summary.json'
+    with part.open('w', encoding='utf-8') as file:
+        file.write(json.dumps(summary, indent=1) + '\n')
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -32,7 +32,7 @@ from flashwam_ros.nodes.lifecycle import (
     declare_wire,
     run_node,
 )
-from flashwam_ros.policy.backends import BACKENDS, PolicyChoice, make_policy
+from flashwam_ros.policy.backends import BACKENDS, PolicyChoice, make_policy, read_arms
 from flashwam_ros.policy.loop import LOOKAHEAD
 from flashwam_ros.policy.protocol import Policy, PolicyError
 from flashwam_ros.policy.worker import Loaded, PolicyWorker
@@ -64,6 +64,9 @@ class PolicyNode(LifecycleNode):
                 bounds=(0, 1000),
             ),
         )  # fmt: skip
+        self._arms_file = declare(
+            self, 'arms', '', 'arms.json of a compiled study: all its policies stay loaded'
+        )
         self._period_s = declare(
             self, 'frame_period', 0.05, 'nominal time between camera frames (s)', bounds=(0.005, 1)
         )
@@ -71,6 +74,7 @@ class PolicyNode(LifecycleNode):
             self, 'stale_after', 0.5, 'age (s) at which a camera counts as dead', bounds=(0.1, 10)
         )
         declare(self, 'session', '', 'name of the next session', read_only=False)
+        declare(self, 'arm', '', 'blind code of the next session, with arms', read_only=False)
         declare(self, 'prompt', '', 'instruction of the next session', read_only=False)
         declare(self, 'seed', 0, 'seed of the next session', read_only=False)
         declare(
@@ -80,10 +84,11 @@ class PolicyNode(LifecycleNode):
         self.contract = RobotContract.load()
         self._measured: tuple[np.ndarray, np.ndarray] | None = None
         self._worker: PolicyWorker | None = None
-        self._loaded: Loaded | None = None
+        self._loaded: dict[str, Loaded] = {}
         self._sim_bus = None
         self._entities: list = []
         self._active = False
+        self._arm = ''
         self._load_failure = ''
         self._status = self.create_publisher(PolicyStatus, 'policy_status', COMMAND_QOS)
         self.create_timer(STATUS_S, self._publish_status, callback_group=QuickGroup())
@@ -101,19 +106,33 @@ class PolicyNode(LifecycleNode):
         )
         self._create_entities()
         try:
-            self._loaded = self._worker.load(self._make_policy).result(LOAD_LIMIT_S)
+            self._load()
         except FutureTimeoutError:
             return self._refuse(f'loading took longer than {LOAD_LIMIT_S:.0f} s')
         except Exception as error:  # noqa: BLE001 (the worker has logged it with its trace)
             return self._refuse(f'{type(error).__name__}: {error}')
-        for warning in self._loaded.warnings:
-            self.get_logger().warning(warning)
-        self.get_logger().info(
-            f'policy {self._loaded.name} is ready, a warm chunk takes '
-            f'{self._loaded.warm_s * 1e3:.0f} ms'
-        )
         self._load_failure = ''
         return TransitionCallbackReturn.SUCCESS
+
+    def _load(self) -> None:
+        """Load the policy, or all arms of a study; of those nothing is said that tells them apart.
+
+        What a study's arms are warned about is in the files that it was compiled to.
+        """
+        if self._arms_file:
+            shared: dict = {}
+            for arm, choice in read_arms(self._arms_file).items():
+                make = partial(self._make_policy, choice, shared)
+                self._loaded[arm] = self._worker.load(make, arm).result(LOAD_LIMIT_S)
+            self.get_logger().info(f'{len(self._loaded)} arms are loaded and warm')
+            return
+        loaded = self._worker.load(partial(self._make_policy, self._choice)).result(LOAD_LIMIT_S)
+        self._loaded[''] = loaded
+        for warning in loaded.warnings:
+            self.get_logger().warning(warning)
+        self.get_logger().info(
+            f'policy {loaded.name} is ready, a warm chunk takes {loaded.warm_s * 1e3:.0f} ms'
+        )
 
     def _refuse(self, reason: str) -> TransitionCallbackReturn:
         self.get_logger().error(f'the policy cannot be used: {reason}')
@@ -121,15 +140,16 @@ class PolicyNode(LifecycleNode):
         self._close()
         return TransitionCallbackReturn.FAILURE
 
-    def _make_policy(self) -> Policy:
+    def _make_policy(self, choice: PolicyChoice, shared: dict | None = None) -> Policy:
         sim_state = None
-        if self._choice.policy == 'expert':
+        if choice.policy == 'expert':
             from flashwam_ros.wire.sim_bus import SimBus
 
-            self._sim_bus = SimBus(*self._wire)
-            self._sim_bus.wait_state(TWIN_LIMIT_S)
+            if self._sim_bus is None:
+                self._sim_bus = SimBus(*self._wire)
+                self._sim_bus.wait_state(TWIN_LIMIT_S)
             sim_state = self._sim_bus.state
-        return make_policy(self._choice, self.contract, sim_state, self._joints)
+        return make_policy(choice, self.contract, sim_state, self._joints, shared)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin a session."""
@@ -140,6 +160,9 @@ class PolicyNode(LifecycleNode):
         if not values['session']:
             self.get_logger().error('set the parameter session before activating the policy')
             return TransitionCallbackReturn.FAILURE
+        if self._arm not in self._loaded:
+            self.get_logger().error('this policy holds a study\'s arms: name one in the goal')
+            return TransitionCallbackReturn.FAILURE
         self._active = True
         self._worker.begin(
             values['session'], values['prompt'], int(values['seed']), values['execution']
@@ -147,8 +170,9 @@ class PolicyNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """End the session."""
+        """End the session; the arm has to be named again for the next one."""
         self._active = False
+        self._arm = ''
         self._worker.end()
         return super().on_deactivate(state)
 
@@ -181,7 +205,8 @@ class PolicyNode(LifecycleNode):
             self._worker.close()
         if self._sim_bus is not None:
             self._sim_bus.close()
-        self._worker = self._sim_bus = self._loaded = None
+        self._worker = self._sim_bus = None
+        self._loaded, self._arm = {}, ''
 
     # -- topics -----------------------------------------------------------------------------------
 
@@ -269,7 +294,10 @@ class PolicyNode(LifecycleNode):
                 return SetParametersResult(
                     successful=False, reason=f'execution must be one of {sorted(LOOKAHEAD)}'
                 )
-            problem = self._loaded.imagination_problem if self._loaded is not None else ''
+            if parameter.name == 'arm' and (problem := self._choose(parameter.value)):
+                return SetParametersResult(successful=False, reason=problem)
+            loaded = self._loaded.get(self._arm)
+            problem = loaded.imagination_problem if loaded is not None else ''
             if parameter.name == 'execution' and parameter.value == 'async_grounded' and problem:
                 return SetParametersResult(
                     successful=False, reason=f'async_grounded is refused: {problem}'
@@ -277,6 +305,15 @@ class PolicyNode(LifecycleNode):
             if parameter.name == 'seed' and parameter.value < 0:
                 return SetParametersResult(successful=False, reason='seed must not be negative')
         return SetParametersResult(successful=True)
+
+    def _choose(self, arm: str) -> str:
+        """Put this arm in charge of the next session; why not, '' where it is."""
+        if arm not in self._loaded:
+            return f'arm {arm!r} is not loaded; there are {len(self._loaded)}'
+        if arm != self._arm and self._worker is not None:
+            self._worker.choose(arm)
+        self._arm = arm
+        return ''
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -158,6 +158,8 @@ class RolloutNode(Node):
             robot=self._robot,
             session=session,
             time_limit_s=goal.time_limit or task.time_limit_s,
+            arm=goal.arm,
+            trial=goal.trial,
         )
         log = RolloutLog(setting)
         watch = RolloutWatch(log, self._recorder, self._sim, task.stages)
@@ -193,6 +195,8 @@ class RolloutNode(Node):
         if self._driver.state() == State.PRIMARY_STATE_ACTIVE:
             self._driver.deactivate(DEACTIVATE_S)
         self._configure()
+        if setting.arm:
+            self._policy.set_parameters({'arm': setting.arm})
         feedback('resetting')
         if self._sim is not None:
             self._sim.reset(setting.task, setting.seed)
@@ -284,6 +288,8 @@ class RolloutNode(Node):
             folder, log, outcome, self.contract.channel_names,
             {
                 'contract_sha256': self.contract.sha256,
+                # Apart from the verdict: a rollout that proves nothing may still have done it.
+                'predicate': watch.success,
                 'preflight': None if report is None else report.to_dict(),
             },
         )  # fmt: skip

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -24,12 +26,30 @@ class PolicyChoice:
         checkpoint: folder of the world-action model (wam only).
         video_steps: sampler steps of the video part, 0 as the checkpoint says.
         action_steps: sampler steps of the action part, 0 as the checkpoint says.
+        sampler: 'own', or 'euler' where that replaces what the checkpoint stores.
     """
 
     policy: str
     checkpoint: str = ''
     video_steps: int = 0
     action_steps: int = 0
+    sampler: str = 'own'
+
+
+def read_arms(path: str | Path) -> dict[str, PolicyChoice]:
+    """The policies of a study's arms by blind code, from its `arms.json`.
+
+    Raises:
+        PolicyError: no such file, or it holds something else.
+    """
+    try:
+        entries = json.loads(Path(path).read_text(encoding='utf-8'))
+        arms = {code: PolicyChoice(**entry) for code, entry in entries.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise PolicyError(f'arms: {path}: {error}; compile the study again') from error
+    if not arms:
+        raise PolicyError(f'arms: {path} is empty; compile the study again')
+    return arms
 
 
 def make_policy(
@@ -37,6 +57,7 @@ def make_policy(
     contract: RobotContract,
     sim_state: Callable[[], Mapping | None] | None = None,
     joints: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None,
+    loaded: dict | None = None,
 ) -> Policy:
     """Build the policy of a choice.
 
@@ -45,6 +66,7 @@ def make_policy(
         contract: the robot contract in force.
         sim_state: the newest `rt/sim_state` as a mapping (expert only).
         joints: the arms (14,) and grippers (2,) as measured now, rad (expert only).
+        loaded: see `load_wam_policy`; hand the same dictionary in for every arm of a study.
 
     Raises:
         PolicyError: unknown backend, or something that it needs is missing.
@@ -60,5 +82,7 @@ def make_policy(
     if choice.policy == 'wam':
         from flashwam_ros.policy.wam_policy import load_wam_policy
 
-        return load_wam_policy(choice.checkpoint, choice.video_steps, choice.action_steps)
+        return load_wam_policy(
+            choice.checkpoint, choice.video_steps, choice.action_steps, choice.sampler, loaded
+        )
     raise PolicyError(f"there is no policy '{choice.policy}', only {', '.join(BACKENDS)}")

@@ -22,19 +22,48 @@ from flashwam_ros.wam.history import EngineStateError
 from flashwam_ros.wam.promotion import promotion_problem
 
 
-def load_wam_policy(path: str | Path, video_steps: int = 0, action_steps: int = 0) -> WamPolicy:
+def load_wam_policy(
+    path: str | Path,
+    video_steps: int = 0,
+    action_steps: int = 0,
+    sampler: str = 'own',
+    loaded: dict[Path, Checkpoint] | None = None,
+) -> WamPolicy:
     """Load a checkpoint folder as a policy that runs on one CPU thread.
+
+    Args:
+        path: checkpoint folder.
+        video_steps: video sampler steps, 0 as the checkpoint says.
+        action_steps: action sampler steps, 0 as the checkpoint says.
+        sampler: 'own' or 'euler', see `with_sampler`.
+        loaded: checkpoints by folder, taken from and added to: policies that differ in their
+            steps only share their weights.
 
     Raises:
         PolicyError: the folder is missing, damaged or of another kind.
     """
     # Two spinning threads on a busy two-core machine are many times slower than one.
     torch.set_num_threads(1)
+    folder, loaded = Path(path).resolve(), {} if loaded is None else loaded
     try:
-        checkpoint = load_checkpoint(path)
+        if folder not in loaded:
+            loaded[folder] = load_checkpoint(folder)
     except CheckpointError as error:
         raise PolicyError(f'checkpoint: {error}') from error
-    return WamPolicy(checkpoint, video_steps, action_steps)
+    return WamPolicy(with_sampler(loaded[folder], sampler), video_steps, action_steps)
+
+
+def with_sampler(checkpoint: Checkpoint, sampler: str) -> Checkpoint:
+    """The checkpoint as it is ('own'), or with Euler steps for both modalities ('euler')."""
+    if sampler == 'own':
+        return checkpoint
+    stored = checkpoint.sampler
+    euler = dataclasses.replace(
+        stored,
+        video=dataclasses.replace(stored.video, sampler='euler'),
+        action=dataclasses.replace(stored.action, sampler='euler'),
+    )
+    return dataclasses.replace(checkpoint, sampler=euler)
 
 
 class WamPolicy:

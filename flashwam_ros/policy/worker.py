@@ -105,6 +105,7 @@ class PolicyWorker:
         self._frame_period_s = frame_period_s
         self._stale_after_s = stale_after_s
         self._policy: Policy | None = None
+        self._arms: dict[str, tuple[Policy, float]] = {}
         self._loop: PredictExecuteLoop | None = None
         self._imagining_s = 0.0
         self._recent = {camera.key: deque(maxlen=_KEPT_FRAMES) for camera in contract.cameras}
@@ -114,10 +115,14 @@ class PolicyWorker:
 
     # -- calls from any thread --------------------------------------------------------------------
 
-    def load(self, make_policy: Callable[[], Policy]) -> Future:
-        """Build and warm the policy up in the worker's thread.
+    def load(self, make_policy: Callable[[], Policy], arm: str = '') -> Future:
+        """Build and warm a policy up in the worker's thread; the last one loaded is in use.
 
         The future gives a `Loaded` or raises what went wrong.
+
+        Args:
+            make_policy: builds it.
+            arm: name to `choose` it by, where several stay loaded.
         """
         future: Future = Future()
 
@@ -130,7 +135,7 @@ class PolicyWorker:
                         'the policy was made for another robot contract: ' + '; '.join(differences)
                     )
                 warm_s = policy.warm_up()
-                self._policy = policy
+                self._policy, self._arms[arm] = policy, (policy, warm_s)
                 self.state = WorkerState(state='ready', chunk_latency_s=warm_s)
                 future.set_result(
                     Loaded(policy.name, warm_s, policy.warnings, policy.imagination_problem)
@@ -142,6 +147,15 @@ class PolicyWorker:
 
         self._queue.put(work)
         return future
+
+    def choose(self, arm: str) -> None:
+        """Use another loaded policy from the next episode on; never while one is running."""
+
+        def work() -> None:
+            self._policy, warm_s = self._arms[arm]
+            self.state = WorkerState(state='ready', chunk_latency_s=warm_s)
+
+        self._queue.put(work)
 
     def begin(self, session: str, prompt: str, seed: int, mode: str) -> None:
         """Start an episode: reset the policy and predict as soon as the first frames are there."""

@@ -148,7 +148,7 @@ class _Stage:
         return self._robot
 
     def policy(self, row: Row):
-        from flashwam_ros.policy.wam_policy import WamPolicy
+        from flashwam_ros.policy.wam_policy import WamPolicy, with_sampler
         from flashwam_ros.wam.checkpoint import load_checkpoint
         setting = row.setting
         if self._loaded != row.checkpoint:
@@ -161,17 +161,6 @@ class _Stage:
                                      setting.video_steps, setting.action_steps)
             self._setting = setting
         return self._policy
-
-
-def with_sampler(checkpoint, sampler: str):
-    """The checkpoint as it is ('own'), or with Euler steps for both modalities ('euler')."""
-    if sampler == 'own':
-        return checkpoint
-    stored = checkpoint.sampler
-    euler = dataclasses.replace(
-        stored, video=dataclasses.replace(stored.video, sampler='euler'),
-        action=dataclasses.replace(stored.action, sampler='euler'))
-    return dataclasses.replace(checkpoint, sampler=euler)
 
 
 def _expert(robot):

@@ -8,8 +8,9 @@ import queue
 import pytest
 from evaluation_support import invent_results, tiny_checkpoint
 
+from flashwam_ros.policy.wam_policy import with_sampler
 from flashwam_ros.training import episode_pool, evaluate
-from flashwam_ros.training.episode_pool import Row, run_rows, with_sampler
+from flashwam_ros.training.episode_pool import Row, run_rows
 from flashwam_ros.training.evaluate import (
     checkpoint_setting,
     expert_setting,
