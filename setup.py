@@ -41,6 +41,7 @@ setup(
         'teleop': ['mink>=1,<2', 'daqp>=0.7', 'mujoco>=3.2,<4'],
         'training': ['torch>=2.4', 'safetensors>=0.4', 'av>=10', 'pyarrow>=14',
                      'matplotlib>=3.5', 'opencv-python>=4.5'],
+        'trials': ['fieldtrial==0.3.0; python_version >= "3.11"'],
         'wam': ['torch>=2.4', 'safetensors>=0.4'],
         'twin': ['mujoco>=3.2,<4', 'opencv-python>=4.5', 'Pillow>=9'],
         'wan': ['diffusers>=0.35', 'transformers>=4.51'],
