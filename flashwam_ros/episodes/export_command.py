@@ -1,0 +1,174 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Make a LeRobot dataset of recorded episodes; run again, it continues where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flashwam_ros.episodes.grid_rows import grid_rows
+from flashwam_ros.episodes.lerobot_writer import RECORDS, LeRobotWriter
+from flashwam_ros.episodes.reader import EpisodeError, read_episode
+from flashwam_ros.episodes.sidecar import (
+    DISCARD,
+    LABELS,
+    SUFFIX,
+    Sidecar,
+    load_sidecar,
+    sidecar_path,
+    write_atomically,
+)
+from flashwam_ros.imaging import ImageError
+from flashwam_ros.robot.contract import RobotContract
+from flashwam_ros.training import lerobot_layout as layout
+from flashwam_ros.training.command import reporter
+from flashwam_ros.training.progress import Progress
+
+FORMATS = {'lerobot-v2.1': layout.V21, 'lerobot-v3': layout.V30}
+SETTINGS = f'{RECORDS}/settings.json'
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which episodes are exported; discarded ones never are.
+
+    Attributes:
+        tasks: task names, all when empty.
+        labels: of these, an episode must have one; any when empty.
+        min_quality: lowest quality score; None takes episodes without an audit, too.
+    """
+
+    tasks: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    min_quality: float | None = None
+
+    def takes(self, sidecar: Sidecar) -> bool:
+        """Whether an episode is chosen."""
+        own = {sidecar.disposition, sidecar.outcome}
+        return (sidecar.disposition != DISCARD
+                and (not self.tasks or sidecar.task in self.tasks)
+                and (not self.labels or bool(own & set(self.labels)))
+                and (self.min_quality is None
+                     or (sidecar.score is not None and sidecar.score >= self.min_quality)))
+
+
+def select(folder: Path, selection: Selection) -> list[tuple[Path, Sidecar]]:
+    """Chosen episodes at or below a folder, in order of their names.
+
+    Raises:
+        EpisodeError: none is chosen.
+    """
+    found = []
+    for path in sorted(folder.rglob(f'*{SUFFIX}'), key=lambda path: (path.name, path)):
+        beside = sidecar_path(path)
+        sidecar = load_sidecar(beside) if beside.is_file() else Sidecar(path.stem, path.stem)
+        if selection.takes(sidecar):
+            found.append((path, sidecar))
+    if not found:
+        raise EpisodeError(f'{folder}: no episode fits {selection}')
+    return found
+
+
+def export(chosen: Sequence[tuple[Path, Sidecar]], out: Path, version: str, fps: float,
+           contract: RobotContract, report: Callable[[str], None]) -> list[dict]:
+    """Write the dataset; returns the records of its episodes.
+
+    Episodes that are there already keep their indices.  One that cannot be put on the grid is
+    named and left out.
+
+    Raises:
+        EpisodeError: the folder holds episodes that were not chosen, or another format or rate,
+            or nothing is left to export.
+    """
+    _require_settings(out, {'version': version, 'fps': fps, 'contract': contract.sha256})
+    writer = LeRobotWriter(out, version, fps, contract)
+    records = writer.records()
+    names = [record['source'] for record in records]
+    gone = sorted(set(names) - {path.stem for path, _ in chosen})
+    if gone:
+        raise EpisodeError(f'{out} holds {len(gone)} episodes that were not chosen now, '
+                           f'{gone[0]} for one: choose another --out')
+    todo = [pair for pair in chosen if pair[0].stem not in names]
+    progress, begin = Progress(report, 0.0), time.monotonic()
+    for number, (path, sidecar) in enumerate(todo, 1):
+        try:
+            record = _episode(writer, path, sidecar, records, fps, contract)
+        except (EpisodeError, ImageError) as error:
+            report(f'left out: {error}')
+            continue
+        records.append(record)
+        progress.tell(number, time.monotonic() - begin, number / len(todo), path.stem)
+    if not records:
+        raise EpisodeError(f'{out}: no episode is left to export')
+    writer.finish(records, _tasks(records))
+    return records
+
+
+def _tasks(records: Sequence[dict]) -> list[str]:
+    return list(dict.fromkeys(record['task'] for record in records))
+
+
+def _episode(writer: LeRobotWriter, path: Path, sidecar: Sidecar, records: Sequence[dict],
+             fps: float, contract: RobotContract) -> dict:
+    if sidecar.contract_sha256 not in ('', contract.sha256):
+        raise EpisodeError(f'{path}: recorded for contract {sidecar.contract_sha256[:12]}, not '
+                           f'{contract.sha256[:12]}')
+    episode = read_episode(path, contract)
+    rows = grid_rows(episode, contract, fps)
+    prompt = sidecar.prompt or sidecar.task
+    return writer.write(len(records), sum(record['length'] for record in records), path.stem,
+                        prompt, list(dict.fromkeys([*_tasks(records), prompt])), rows,
+                        lambda key, index: episode.images[key].rgb(index))
+
+
+def _require_settings(out: Path, wanted: dict) -> None:
+    path = out / SETTINGS
+    if path.is_file():
+        old = json.loads(path.read_text(encoding='utf-8'))
+        changed = sorted(name for name in wanted if old.get(name) != wanted[name])
+        if changed:
+            raise EpisodeError(f'{out} was made with another {", ".join(changed)}: choose another '
+                               '--out')
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(wanted, indent=1).encode())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``flashwam export``."""
+    contract = RobotContract.load()
+    parser = argparse.ArgumentParser(prog='flashwam export', description=__doc__)
+    parser.add_argument('episodes', type=Path, help='folder with recorded episodes')
+    parser.add_argument('--out', type=Path, required=True, help='folder of the dataset')
+    parser.add_argument('--format', choices=sorted(FORMATS), default='lerobot-v3')
+    parser.add_argument('--task', action='append', default=[], help='only this task')
+    parser.add_argument('--label', action='append', default=[], choices=LABELS,
+                        help='only episodes with this label or outcome')
+    parser.add_argument('--min-quality', type=float, default=None, help='0..100')
+    parser.add_argument('--fps', type=float, default=contract.row_rate_hz,
+                        help='rows per s (default: the contract\'s, which keeps rows exact)')
+    options = parser.parse_args(argv)
+    report = reporter('export')
+    selection = Selection(tuple(options.task), tuple(options.label), options.min_quality)
+    try:
+        records = export(select(options.episodes, selection), options.out,
+                         FORMATS[options.format], options.fps, contract, report)
+    except (ValueError, ImageError, OSError) as error:
+        report(str(error))
+        return 1
+    worst = max(error['max'] for r in records for error in r['image_error_ms'].values())
+    means = [error['mean'] for r in records for error in r['image_error_ms'].values()]
+    report(f'{len(records)} episodes, {sum(r["length"] for r in records)} rows; images are '
+           f'{sum(means) / len(means):.1f} ms from their rows on average, {worst:.1f} ms at most: '
+           f'{options.out}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

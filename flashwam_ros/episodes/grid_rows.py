@@ -1,0 +1,128 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A recorded episode on a true time grid: what a dataset's rows are made of.
+
+Row ``i`` lies at ``start + i / fps``.  Its images are those captured nearest to that instant, its
+state is what was measured then, and its action is the command, after limits, at the next instant:
+the target that is reached one row later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashwam_ros.episodes.reader import Episode, EpisodeError
+from flashwam_ros.robot.authority import Mode
+from flashwam_ros.robot.contract import RobotContract
+
+MAX_PERIODS = 1.5
+"""How far, in periods of the camera, an image may be from its row: one lost frame at most."""
+MAX_STATE_GAP_NS = 100_000_000
+_IDLE = frozenset(mode.name for mode in (Mode.PASSIVE, Mode.ENGAGE, Mode.HOLD, Mode.RETREAT,
+                                         Mode.RELEASE))
+
+
+@dataclass(frozen=True)
+class GridRows:
+    """Rows of an episode.
+
+    Attributes:
+        stamps_ns: (N,) instants of the grid, ROS time.
+        state: (N, C) measured, rad.
+        action: (N, C) commanded after limits, reached one row later, rad.
+        frames: camera key -> (N,) indices into the episode's images.
+        errors_ns: camera key -> (N,) capture minus instant of the grid.
+    """
+
+    stamps_ns: np.ndarray
+    state: np.ndarray
+    action: np.ndarray
+    frames: Mapping[str, np.ndarray]
+    errors_ns: Mapping[str, np.ndarray]
+
+
+def grid_rows(episode: Episode, contract: RobotContract, fps: float) -> GridRows:
+    """Put an episode on a grid that begins with its first executed row.
+
+    Raises:
+        EpisodeError: nothing was executed, or state or images are missing; the time is named.
+    """
+    start, end = moving_span(episode)
+    count = int((end - start) * fps / 1e9 + 1e-6)
+    if count < 2:
+        raise EpisodeError(f'{episode.path}: nothing was executed')
+    stamps = start + np.round(np.arange(count + 1) * 1e9 / fps).astype(np.int64)
+    names = contract.channel_names
+    _require_state(episode, start, int(stamps[-1]))
+    frames, errors = {}, {}
+    for camera in contract.cameras:
+        frames[camera.key], errors[camera.key] = _images(episode, camera.key, stamps[:-1])
+    return GridRows(stamps[:-1], episode.joint_states.at(stamps[:-1], names),
+                    _commands(episode, contract, stamps[1:]), frames, errors)
+
+
+def moving_span(episode: Episode) -> tuple[int, int]:
+    """When the arms followed somebody: from the first executed row's beginning to the last's end.
+
+    Without chunks: while the driver was neither idle nor on its way home; without a driver that
+    moved (the vendor's program did): as long as there were commands.
+
+    Raises:
+        EpisodeError: there were no commands at all.
+    """
+    if episode.applied:
+        return (min(chunk.start_ns for chunk in episode.applied),
+                max(stamp for chunk in episode.applied for stamp in chunk.row_stamps_ns))
+    moving = [state.stamp_ns for state in episode.driver if state.mode.upper() not in _IDLE]
+    if len(moving) < 2:
+        moving = episode.joint_commands.stamp_ns.tolist()
+    if not moving:
+        raise EpisodeError(f'{episode.path}: no commands were recorded')
+    return int(moving[0]), int(moving[-1])
+
+
+def _require_state(episode: Episode, start: int, end: int) -> None:
+    own = np.clip(episode.joint_states.stamp_ns, start, end)
+    edges = np.concatenate([[start], own, [end]])
+    gaps = np.diff(edges)
+    worst = int(np.argmax(gaps))
+    if gaps[worst] > MAX_STATE_GAP_NS:
+        raise EpisodeError(f'{episode.path}: no joint state for {gaps[worst] * 1e-9:.2f} s from '
+                           f'{(edges[worst] - start) * 1e-9:.2f} s after the start on')
+
+
+def _commands(episode: Episode, contract: RobotContract, stamps: np.ndarray) -> np.ndarray:
+    """Commands in force at given instants, linear between what was recorded of them."""
+    parts = [(episode.joint_commands.stamp_ns,
+              episode.joint_commands.columns(contract.channel_names))]
+    parts += [(np.array(chunk.row_stamps_ns, np.int64), np.asarray(chunk.positions))
+              for chunk in episode.applied]
+    own = np.concatenate([part[0] for part in parts])
+    values = np.concatenate([part[1].reshape(len(part[0]), -1) for part in parts
+                             if len(part[0])] or [np.zeros((0, len(contract.channels)))])
+    # Rows of chunks come last, and of equal stamps the last counts: they are exact.
+    order = np.argsort(own, kind='stable')
+    own, values = own[order], values[order]
+    last = np.append(own[1:] != own[:-1], True)
+    own, values = own[last], values[last]
+    along = (stamps - own[0]).astype(np.float64)
+    return np.stack([np.interp(along, (own - own[0]).astype(np.float64), column)
+                     for column in values.T], axis=1)
+
+
+def _images(episode: Episode, key: str, stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    stream = episode.images[key]
+    if len(stream) < 2:
+        raise EpisodeError(f'{episode.path}: camera {key} has {len(stream)} frames')
+    picked = [stream.nearest(int(stamp)) for stamp in stamps]
+    index, error = (np.array(column, np.int64) for column in zip(*picked, strict=True))
+    period = float(np.median(np.diff(stream.stamp_ns)))
+    worst = int(np.argmax(np.abs(error)))
+    if abs(error[worst]) > MAX_PERIODS * period:
+        raise EpisodeError(
+            f'{episode.path}: camera {key}: the frame nearest to row {worst} is '
+            f'{error[worst] / 1e6:.1f} ms away, its period is {period / 1e6:.1f} ms')
+    return index, error

@@ -1,0 +1,200 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded episodes become LeRobot datasets: rows exact, images at their instants, resumable."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from flashwam_ros.episodes import export_command
+from flashwam_ros.episodes.grid_rows import grid_rows, moving_span
+from flashwam_ros.episodes.reader import EpisodeError, read_episode
+from flashwam_ros.episodes.sidecar import DISCARD, SUCCESS, Sidecar, change_sidecar, sidecar_path
+from flashwam_ros.robot.contract import RobotContract
+from flashwam_ros.training import lerobot_layout as layout
+from flashwam_ros.training import validation
+from flashwam_ros.training.latent_files import slot_rows
+from flashwam_ros.training.lerobot_meta import open_set
+
+CONTRACT = RobotContract.load()
+CAMERAS = {c.key: layout.IMAGE_PREFIX + c.dataset_key for c in CONTRACT.cameras}
+
+
+def run(folder, out, *more):
+    return export_command.main([str(folder), '--out', str(out), *more])
+
+
+def label(path, name):
+    change_sidecar(sidecar_path(path), lambda sidecar: sidecar.labelled(name))
+
+
+def test_rows_of_chunks_are_kept_exactly(make_episode):
+    episode = read_episode(make_episode(seconds=2.0))
+    rows = grid_rows(episode, CONTRACT, CONTRACT.row_rate_hz)
+    applied = np.concatenate([chunk.positions for chunk in episode.applied])
+    np.testing.assert_allclose(rows.action, applied, atol=1e-9)
+    assert rows.stamps_ns[0] == episode.applied[0].start_ns
+    assert np.diff(rows.stamps_ns).tolist() == [50_000_000] * (len(rows.stamps_ns) - 1)
+    # and so they reach the trainer: slot f holds the rows between two latent frames
+    slots = slot_rows(rows.action, 2 * np.arange(9), CONTRACT.actions_per_frame)
+    np.testing.assert_allclose(slots[1:].reshape(16, -1), applied[:16], atol=1e-9)
+
+
+def test_state_and_images_belong_to_the_rows_start(make_episode, episode_kit):
+    episode = read_episode(make_episode(seconds=2.0))
+    rows = grid_rows(episode, CONTRACT, 30.0)
+    seconds = (rows.stamps_ns - episode_kit.START_NS) * 1e-9
+    expected = np.stack([episode_kit.arm_path(s) for s in seconds])
+    np.testing.assert_allclose(rows.state, expected, atol=2e-3)
+    later = np.stack([episode_kit.arm_path(s + 1 / 30) for s in seconds])
+    np.testing.assert_allclose(rows.action, later, atol=2e-3)
+    for key, error in rows.errors_ns.items():
+        assert np.abs(error).max() <= 25_000_000
+        captured = episode.images[key].stamp_ns[rows.frames[key]]
+        np.testing.assert_array_equal(captured - rows.stamps_ns, error)
+
+
+def test_lost_images_and_states_are_named(make_episode):
+    episode = read_episode(make_episode(seconds=2.0))
+    stream = episode.images['left_wrist']
+
+    def lose(first, last):
+        kept = [i for i in range(len(stream)) if not first <= i < last]
+        return {**episode.images, 'left_wrist': dataclasses.replace(
+            stream, stamp_ns=stream.stamp_ns[kept], arrival_ns=stream.arrival_ns[kept],
+            jpegs=tuple(stream.jpegs[i] for i in kept))}
+
+    one = grid_rows(dataclasses.replace(episode, images=lose(10, 11)), CONTRACT, 20.0)
+    assert np.abs(one.errors_ns['left_wrist']).max() == 50_000_000
+    with pytest.raises(EpisodeError, match='camera left_wrist: the frame nearest to row'):
+        grid_rows(dataclasses.replace(episode, images=lose(10, 14)), CONTRACT, 20.0)
+    joints = episode.joint_states
+    keep = np.r_[0:20, 30:len(joints)]
+    torn = dataclasses.replace(joints, stamp_ns=joints.stamp_ns[keep],
+                               position=joints.position[keep])
+    with pytest.raises(EpisodeError, match=r'no joint state for 0\.22 s from 0\.38 s'):
+        grid_rows(dataclasses.replace(episode, joint_states=torn), CONTRACT, 20.0)
+
+
+def test_span_without_chunks(make_episode, episode_kit):
+    episode = dataclasses.replace(read_episode(make_episode(seconds=2.0)), applied=())
+    start = episode_kit.START_NS
+    assert moving_span(episode) == (start, start + 1_900_000_000)  # as long as the driver moved
+    modes = ['HOLD'] * 5 + ['EXECUTE'] * 5 + ['HOLD'] * 2 + ['EXECUTE'] * 3 + ['RETREAT'] * 5
+    driver = tuple(dataclasses.replace(state, mode=mode)
+                   for state, mode in zip(episode.driver, modes, strict=True))
+    assert moving_span(dataclasses.replace(episode, driver=driver)) == (
+        start + 500_000_000, start + 1_400_000_000)
+    passive = tuple(dataclasses.replace(state, mode='PASSIVE') for state in episode.driver)
+    assert moving_span(dataclasses.replace(episode, driver=passive)) == (
+        start, start + 1_980_000_000)
+
+
+@pytest.mark.parametrize('version', ['lerobot-v2.1', 'lerobot-v3'])
+def test_dataset_reads_back_and_passes_the_checks(tmp_path, make_episode, version):
+    folder = tmp_path / 'recorded'
+    folder.mkdir()
+    paths = [make_episode(f'2026010{i}-120000_s', 1.7, folder) for i in (1, 2)]
+    assert run(folder, tmp_path / 'set', '--format', version) == 0
+    dataset = open_set(tmp_path / 'set')
+    assert dataset.version == export_command.FORMATS[version]
+    assert dataset.names(layout.ACTION) == CONTRACT.channel_names
+    assert validation.validate(dataset, CONTRACT, CAMERAS) == []
+    episode = read_episode(paths[1])
+    rows = grid_rows(episode, CONTRACT, 20.0)
+    meta = dataset.episodes[1]
+    assert (meta.task, meta.length) == ('pick', len(rows.action))
+    table = dataset.table(meta, ['action', 'index', 'stamp_ns', 'capture_ns.head'])
+    np.testing.assert_array_equal(table['action'], rows.action.astype(np.float32))
+    np.testing.assert_array_equal(table['index'], meta.length + np.arange(meta.length))
+    np.testing.assert_array_equal(table['stamp_ns'], rows.stamps_ns)
+    np.testing.assert_array_equal(table['capture_ns.head'] - rows.stamps_ns,
+                                  rows.errors_ns['head'])
+    image = dataset.frames(meta, CAMERAS['head'], [17])[0]
+    original = episode.images['head'].rgb(int(rows.frames['head'][17]))
+    assert np.abs(image.astype(int) - original).mean() < 4
+    stats = json.loads((tmp_path / 'set' / layout.STATS).read_text())
+    both = np.concatenate([dataset.table(m, ['action'])['action'] for m in dataset.episodes])
+    np.testing.assert_allclose(stats['action']['mean'], both.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(stats['action']['std'], both.std(axis=0), atol=1e-5)
+    assert np.shape(stats[CAMERAS['head']]['mean']) == (3, 1, 1)
+
+
+def test_twice_is_the_same_and_a_kill_costs_one_episode(tmp_path, make_episode, monkeypatch):
+    folder = tmp_path / 'recorded'
+    folder.mkdir()
+    for i in (1, 2):
+        make_episode(f'2026010{i}-120000_s', 1.0, folder)
+    assert run(folder, tmp_path / 'whole') == 0
+    writer, killed = export_command.LeRobotWriter, []
+
+    class Killed(writer):
+        def write(self, index, *rest):
+            if index == 1 and not killed:
+                killed.append(index)
+                video = self._path(layout.VIDEO_PATH, 1, CAMERAS['head'])
+                video.parent.mkdir(parents=True, exist_ok=True)
+                video.write_bytes(b'torn')
+                raise KeyboardInterrupt
+            return super().write(index, *rest)
+
+    monkeypatch.setattr(export_command, 'LeRobotWriter', Killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, tmp_path / 'torn')
+    assert not (tmp_path / 'torn' / layout.INFO).exists()
+    kept = (tmp_path / 'torn' / 'data/chunk-000/file-000.parquet').stat().st_mtime_ns
+    assert run(folder, tmp_path / 'torn') == 0
+    assert (tmp_path / 'torn' / 'data/chunk-000/file-000.parquet').stat().st_mtime_ns == kept
+    files = [p.relative_to(tmp_path / 'whole')
+             for p in sorted((tmp_path / 'whole').rglob('*')) if p.is_file()]
+    assert len(files) == 2 + 2 * 3 + 2 + 1 + 4  # data, videos, records, settings, meta
+    for name in files:
+        assert (tmp_path / 'torn' / name).read_bytes() == (
+            tmp_path / 'whole' / name).read_bytes(), name
+
+
+def test_later_episodes_are_added_and_removed_ones_refused(tmp_path, make_episode, capsys):
+    folder = tmp_path / 'recorded'
+    folder.mkdir()
+    first = make_episode('20260102-120000_s', 1.0, folder)
+    assert run(folder, tmp_path / 'set') == 0
+    make_episode('20260101-120000_s', 1.0, folder)  # sorts before the first
+    assert run(folder, tmp_path / 'set') == 0
+    records = [json.loads(p.read_text()) for p in
+               sorted((tmp_path / 'set' / 'export').glob('episode_*.json'))]
+    assert [r['source'] for r in records] == ['20260102-120000_s', '20260101-120000_s']
+    assert run(folder, tmp_path / 'set', '--fps', '30') == 1
+    assert 'another fps' in capsys.readouterr().err
+    label(first, DISCARD)
+    assert run(folder, tmp_path / 'set') == 1
+    assert '20260102-120000_s for one: choose another --out' in capsys.readouterr().err
+
+
+def test_selection():
+    def sidecar(**values):
+        return Sidecar('e', 's', **values)
+
+    good = sidecar(task='a', quality={'score': 80.0}, verdict={'verdict': SUCCESS})
+    assert export_command.Selection().takes(good)
+    assert not export_command.Selection().takes(good.labelled(DISCARD))
+    assert export_command.Selection(('a',), (SUCCESS,), 80.0).takes(good)
+    assert not export_command.Selection(('b',)).takes(good)
+    assert not export_command.Selection((), ('failure',)).takes(good)
+    assert not export_command.Selection(min_quality=81.0).takes(good)
+    assert not export_command.Selection(min_quality=1.0).takes(sidecar(task='a'))
+
+
+def test_unusable_episodes_are_left_out_by_name(tmp_path, make_episode, capsys):
+    folder = tmp_path / 'recorded'
+    folder.mkdir()
+    other = make_episode('20260101-120000_s', 1.0, folder)
+    change_sidecar(sidecar_path(other),
+                   lambda s: dataclasses.replace(s, contract_sha256='f' * 64))
+    assert run(folder, tmp_path / 'set') == 1
+    said = capsys.readouterr().err
+    assert 'left out: ' in said
+    assert 'recorded for contract ffffffffffff' in said
+    assert 'no episode is left to export' in said
+    assert run(tmp_path / 'nothing', tmp_path / 'set') == 1
