@@ -37,6 +37,7 @@ from flashwam_ros.episodes.sidecar import (
     change_sidecar,
     sidecar_path,
 )
+from flashwam_ros.episodes.software import software
 from flashwam_ros.nodes.episode_events import BEGIN, END
 from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.lifecycle import STATUS_QOS, declare, declare_wire, run_node
@@ -222,6 +223,7 @@ class RecorderNode(LifecycleNode):
         known = {name: about[name] for name in ('prompt', 'seed', 'policy', 'execution')
                  if name in about}  # fmt: skip
         extra = {name: value for name, value in about.items() if name not in _SIDECAR}
+        extra['software'] = software()
         try:
             self.core.start(kind, task, session, **known, extra=extra)
         except RecordingError as error:
