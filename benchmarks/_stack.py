@@ -154,7 +154,7 @@ class Stack:
     ):
         self.place = place
         os.environ['ROS_DOMAIN_ID'] = str(place.ros_domain)
-        graph = graph_for({**place.values(), **values})
+        graph = graph_for({'console': 'false', **place.values(), **values})
         os.environ.update(dict(graph.processes[0].environment))
         self._graph = change(graph)
         self._log = log

@@ -36,6 +36,7 @@ EXECUTABLES: Mapping[str, str] = {
     'rollout': 'flashwam_ros.nodes.rollout',
     'recorder': 'flashwam_ros.nodes.recorder',
     'teleop': 'flashwam_ros.nodes.teleop',
+    'console': 'flashwam_ros.nodes.console',
 }
 
 #: HOLD, RETREAT and the release ramp take up to about 12 s.
@@ -278,6 +279,24 @@ def _recorder(settings: Settings) -> Process:
     )
 
 
+def _console(settings: Settings) -> Process:
+    return Process(
+        name='console',
+        executable='console',
+        parameters=(
+            *_common(settings),
+            *_wire(settings),
+            ('device', settings.device),
+            ('episodes_dir', settings.episodes_dir),
+            ('host', settings.console_host),
+            ('port', settings.console_port),
+            ('token', settings.console_token),
+            ('study_url', settings.study_url),
+        ),
+        shutdown_delay_s=VERDICT_GRACE_S,
+    )
+
+
 def build_graph(settings: Settings, environment: Mapping[str, str], profile: Path) -> Graph:
     """Declares the processes of one task.
 
@@ -288,13 +307,15 @@ def build_graph(settings: Settings, environment: Mapping[str, str], profile: Pat
 
     Returns:
         Simulated robot first (none for `robot='real'`), then driver, camera, policy and rollout
-        (or teleop, with a `device`) and recorder.
+        (or teleop, with a `device`), recorder and console.
     """
     extra = tuple(_environment(settings, environment, profile).items())
     steering = (_teleop(settings),) if settings.device else _policy_nodes(settings)
     processes = (*_robot_nodes(settings), *steering)
     if settings.record:
         processes = (*processes, _recorder(settings))
+    if settings.console:
+        processes = (*processes, _console(settings))
     if settings.robot == 'twin':
         processes = (_twin(settings), *processes)
     return Graph(

@@ -80,6 +80,13 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('record', 'false: rollouts and teleoperation are not recorded', 'true',
              ('true', 'false')),
     Argument('episodes_dir', 'folder that receives one MCAP file per episode', 'episodes'),
+    Argument('console', 'false: no web page for the operator', 'true', ('true', 'false')),
+    Argument('console_host', 'address of the web page; beyond this machine it asks for a token',
+             '127.0.0.1'),
+    Argument('console_port', 'TCP port of the web page', '8090'),
+    Argument('console_token', 'secret of the web page; beyond this machine one is made up and '
+             'logged if none is given', ''),
+    Argument('study_url', 'address of the study\'s own console, linked on the web page', ''),
 )  # fmt: skip
 
 
@@ -110,6 +117,11 @@ class Settings:
     output_dir: str
     record: bool
     episodes_dir: str
+    console: bool
+    console_host: str
+    console_port: int
+    console_token: str
+    study_url: str
 
     @classmethod
     def parse(cls, values: Mapping[str, str] | None = None) -> Settings:
@@ -155,6 +167,11 @@ class Settings:
             output_dir=str(Path(texts['output_dir']).expanduser().absolute()),
             record=texts['record'] == 'true',
             episodes_dir=str(Path(texts['episodes_dir']).expanduser().absolute()),
+            console=texts['console'] == 'true',
+            console_host=texts['console_host'],
+            console_port=_whole(texts, 'console_port', 1, 65535),
+            console_token=texts['console_token'],
+            study_url=texts['study_url'],
         )
 
 

@@ -22,7 +22,8 @@ def names(built):
 
 def test_simulated_robot_comes_first_and_outlives_the_others():
     built = graph()
-    assert names(built) == ['twin', 'g1_driver', 'camera', 'policy', 'rollout', 'recorder']
+    assert names(built) == ['twin', 'g1_driver', 'camera', 'policy', 'rollout', 'recorder',
+                            'console']
     assert [p.name for p in built.processes if p.outlive_others] == ['twin']
 
 
@@ -31,6 +32,14 @@ def test_everything_is_recorded_unless_told_otherwise(tmp_path):
     recorder = graph(episodes_dir=str(tmp_path))['recorder']
     assert dict(recorder.parameters)['episodes_dir'] == str(tmp_path)
     assert recorder.stop_timeout_s > graph()['rollout'].stop_timeout_s, 'its verdict comes first'
+
+
+def test_the_console_runs_unless_told_otherwise():
+    assert 'console' not in names(graph(console='false'))
+    console = graph(console_port='8123', device='web')['console']
+    parameters = dict(console.parameters)
+    assert (parameters['host'], parameters['port']) == ('127.0.0.1', 8123)
+    assert parameters['device'] == 'web' and parameters['token'] == ''
 
 
 def test_real_robot_is_the_same_graph_without_the_twin(tmp_path):

@@ -110,7 +110,8 @@ def test_the_twin_is_terminated_when_the_others_are_gone(recording_launch):
     actions = graph_actions(VALUES)
     on_exit = handlers(actions)
     context = types.SimpleNamespace(is_shutdown=True)
-    following = [a for name in ('policy', 'rollout', 'camera', 'g1_driver')
+    following = [a for name in ('policy', 'rollout', 'camera', 'recorder', 'console',
+                                 'g1_driver')
                  for a in on_exit[name](types.SimpleNamespace(returncode=0), context)]  # fmt: skip
     assert [a.kind for a in following] == ['EmitEvent']
     event = following[0].kwargs['event']
