@@ -46,14 +46,17 @@ def episode_path(folder: Path, task: str, seed: int) -> Path:
     return folder / task / f'episode_{seed:06d}.npz'
 
 
-def _worker(folder: Path, tasks: multiprocessing.Queue, results: multiprocessing.Queue) -> None:
+def _worker(folder: Path, checkpoint: Path | None, tasks: multiprocessing.Queue,
+            results: multiprocessing.Queue) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Imported here: MuJoCo reads the choice of the OpenGL back-end when it is imported.
+    from flashwam_ros.policy.wam_policy import load_wam_policy
     from flashwam_ros.robot.contract import RobotContract
     from flashwam_ros.training.recording import record_episode
     from flashwam_ros.twin import looks
     from flashwam_ros.twin.episode import InProcessRobot
     contract = RobotContract.load()
+    policy = load_wam_policy(checkpoint) if checkpoint else None
     robot = None
     for task, seed in iter(tasks.get, None):
         if robot is None or robot.task != task:
@@ -61,7 +64,7 @@ def _worker(folder: Path, tasks: multiprocessing.Queue, results: multiprocessing
                 robot.close()
             robot = InProcessRobot(task, contract, vary=looks.vary)
         begin = time.process_time()
-        episode, reason = record_episode(robot, require_split(seed, 'training', task))
+        episode, reason = record_episode(robot, require_split(seed, 'training', task), policy)
         if episode is not None:
             write_episode(episode_path(folder, task, seed), episode)
         results.put(Outcome(task, seed, episode is not None, reason,
@@ -83,7 +86,8 @@ int]]:
 
 
 def generate(folder: Path, tasks: list[str], episodes: int, workers: int, start: int = 0,
-             report: Callable[[str], None] | None = None) -> list[Outcome]:
+             report: Callable[[str], None] | None = None,
+             checkpoint: Path | None = None) -> list[Outcome]:
     """Run ``episodes`` seeds per task in spawned workers and keep the successes.
 
     Args:
@@ -93,6 +97,7 @@ def generate(folder: Path, tasks: list[str], episodes: int, workers: int, start:
         workers: processes.
         start: first place in the training seed range.
         report: called with a progress line.
+        checkpoint: of a policy that acts until the expert takes over (``corrections``).
     """
     report = report or reporter('demos')
     unknown = set(tasks) - set(TASKS)
@@ -107,7 +112,8 @@ def generate(folder: Path, tasks: list[str], episodes: int, workers: int, start:
     queue, results = context.Queue(), context.Queue()
     for item in [*todo, *([None] * workers)]:
         queue.put(item)
-    processes = [context.Process(target=_worker, args=(folder, queue, results), daemon=True)
+    processes = [context.Process(target=_worker, args=(folder, checkpoint, queue, results),
+                                 daemon=True)
                  for _ in range(workers)]
     for process in processes:
         process.start()
@@ -164,9 +170,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--start', type=int, default=0, help='first place in the seed range')
     parser.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='processes')
     parser.add_argument('--out', type=Path, default=cache_folder('demos'), help='folder')
+    parser.add_argument('--correct', type=Path, default=None, metavar='CHECKPOINT',
+                        help='this policy acts first, the expert takes over and finishes; use '
+                             'another part of the seed range (--start)')
     options = parser.parse_args(argv)
     tasks = list(TASKS) if options.tasks == 'all' else options.tasks.split(',')
-    outcomes = generate(options.out, tasks, options.episodes, options.workers, options.start)
+    outcomes = generate(options.out, tasks, options.episodes, options.workers, options.start,
+                        checkpoint=options.correct)
     return 0 if not outcomes or any(outcome.success for outcome in outcomes) else 1
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from flashwam_ros.policy.loop import Predict, PredictExecuteLoop, check_mode, run_job
 from flashwam_ros.policy.protocol import Policy, PolicyError
-from flashwam_ros.robot.chunk import ChunkRejected
+from flashwam_ros.robot.chunk import ActionChunk, ChunkRejected
 from flashwam_ros.twin.episode import EpisodeError, InProcessRobot
 
 CHECK_EVERY_S = 0.1
@@ -49,10 +49,10 @@ class EpisodeResult:
 
 
 @dataclass
-class _Timeline:
+class Timeline:
     """Chunks that wait for their emulated latency, and the time that the policy took."""
 
-    due: list = field(default_factory=list)
+    due: list[tuple[int, ActionChunk]] = field(default_factory=list)
     predict_s: list[float] = field(default_factory=list)
     cpu_s: float = 0.0
 
@@ -78,19 +78,19 @@ def run_episode(robot: InProcessRobot, policy: Policy, prompt: str, seed: int, *
     policy.reset(prompt, seed)
     loop = PredictExecuteLoop(execution, robot.contract)
     loop.begin(f'{robot.task}-{seed}', robot.now_ns)
-    _add(loop, frame, blank_images)
-    timeline = _Timeline()
+    add_frame(loop, frame, blank_images)
+    timeline = Timeline()
     start_ns, next_check_ns = robot.now_ns, robot.now_ns
     stages: dict[str, bool] = {}
     reason = 'time limit'
     try:
         while robot.now_ns - start_ns < time_limit_s * 1e9:
-            _work(loop, policy, robot, timeline, int(latency_s * 1e9))
+            work(loop, policy, robot, timeline, int(latency_s * 1e9))
             events = robot.tick()
             for account in events.accounts:
                 loop.applied(account)
             for frame in events.frames:
-                _add(loop, frame, blank_images)
+                add_frame(loop, frame, blank_images)
             if robot.now_ns >= next_check_ns:
                 next_check_ns = robot.now_ns + int(CHECK_EVERY_S * 1e9)
                 status = robot.status()
@@ -109,15 +109,21 @@ def run_episode(robot: InProcessRobot, policy: Policy, prompt: str, seed: int, *
         chunk_cpu_ms=1e3 * timeline.cpu_s / max(1, len(timeline.predict_s)))
 
 
-def _add(loop: PredictExecuteLoop, frame, blank_images: bool) -> None:
+def add_frame(loop: PredictExecuteLoop, frame, blank_images: bool = False) -> None:
+    """Hand one set of images to the loop."""
     for camera in loop.contract.cameras:
         image = (np.full((camera.height, camera.width, 3), 128, np.uint8) if blank_images
                  else frame.images[camera.key])
         loop.add_frame(camera.key, image, frame.stamp_ns)
 
 
-def _work(loop, policy, robot, timeline: _Timeline, latency_ns: int) -> None:
-    """Do every job that is due; a predicted chunk is submitted after the emulated latency."""
+def work(loop: PredictExecuteLoop, policy: Policy, robot: InProcessRobot, timeline: Timeline,
+         latency_ns: int) -> list[ActionChunk]:
+    """Do every job that is due; a predicted chunk is submitted after the emulated latency.
+
+    Returns:
+        The chunks that were submitted now.
+    """
     while not timeline.due:
         job = loop.next_job(robot.now_ns)
         if job is None:
@@ -129,5 +135,8 @@ def _work(loop, policy, robot, timeline: _Timeline, latency_ns: int) -> None:
             timeline.predict_s.append(time.perf_counter() - begin)
         for chunk in loop.finish(job, prediction):
             timeline.due.append((robot.now_ns + latency_ns, chunk))
+    submitted = []
     while timeline.due and timeline.due[0][0] <= robot.now_ns:
-        robot.submit(timeline.due.pop(0)[1])
+        submitted.append(timeline.due.pop(0)[1])
+        robot.submit(submitted[-1])
+    return submitted

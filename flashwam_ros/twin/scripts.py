@@ -141,7 +141,17 @@ def pot_potato(stage: Stage) -> tuple[Script, Script]:
     return _take_lid(stage, stage.arms[0]), _drop_potato(stage, stage.arms[1])
 
 
+def _lid_is_off(world: WorldState) -> bool:
+    apart = world.position('lid')[:2] - world.position('pot')[:2]
+    return float(np.linalg.norm(apart)) > scenes.POT_RADIUS
+
+
 def _take_lid(stage: Stage, arm: ArmMotion) -> Script:
+    if _lid_is_off(stage.world):
+        stage.flags.add('lid_clear')
+        arm.grip_target = 3.4
+        yield from _home(stage, arm)
+        return
     knob = scenes.LID_FOOT + scenes.LID_THICKNESS + scenes.KNOB_HEIGHT / 2
     # The pads' tips take the knob: further in, the fingers would press on the lid.
     at = _hand(arm, stage.point('lid', knob + 0.003), 25, -0.75).advanced(-0.011)
