@@ -36,6 +36,7 @@ EXECUTABLES: Mapping[str, str] = {
     'rollout': 'flashwam_ros.nodes.rollout',
     'recorder': 'flashwam_ros.nodes.recorder',
     'teleop': 'flashwam_ros.nodes.teleop',
+    'shadow': 'flashwam_ros.nodes.shadow',
     'console': 'flashwam_ros.nodes.console',
 }
 
@@ -262,6 +263,20 @@ def _teleop(settings: Settings) -> Process:
     )
 
 
+def _shadow(settings: Settings) -> Process:
+    return Process(
+        name='shadow',
+        executable='shadow',
+        parameters=(
+            ('task', settings.task),
+            ('checkpoint', settings.shadow),
+            ('execution', settings.execution),
+            ('seed', settings.seed),
+        ),
+        shutdown_delay_s=VERDICT_GRACE_S,
+    )
+
+
 def _recorder(settings: Settings) -> Process:
     return Process(
         name='recorder',
@@ -312,6 +327,8 @@ def build_graph(settings: Settings, environment: Mapping[str, str], profile: Pat
     extra = tuple(_environment(settings, environment, profile).items())
     steering = (_teleop(settings),) if settings.device else _policy_nodes(settings)
     processes = (*_robot_nodes(settings), *steering)
+    if settings.shadow:
+        processes = (*processes, _shadow(settings))
     if settings.record:
         processes = (*processes, _recorder(settings))
     if settings.console:

@@ -59,6 +59,8 @@ ARGUMENTS: tuple[Argument, ...] = (
              'is predicted while the current one executes; async_grounded: before that, the '
              'outcome of the current one is imagined (for models trained for it)', 'async',
              ('sync', 'async', 'async_grounded')),
+    Argument('shadow', 'model (folder, or name under models/) that looks on without authority and '
+             'says how far it is from what is executed', ''),
     Argument('seed', 'seed of the scene and of the model\'s noise', '0'),
     Argument('video_steps', 'sampler steps of the video part, 0: as the checkpoint says', '0'),
     Argument('action_steps', 'sampler steps of the action part, 0: as the checkpoint says', '0'),
@@ -104,6 +106,7 @@ class Settings:
     device: str
     checkpoint: str
     execution: str
+    shadow: str
     seed: int
     video_steps: int
     action_steps: int
@@ -144,8 +147,10 @@ class Settings:
                                 'robot\'s demonstrations: the default one has only ever seen the '
                                 'simulated robot')
         checkpoint = _checkpoint(texts['checkpoint']) if policy == 'wam' else ''
-        if policy and texts['execution'] == 'async_grounded':
-            _check_imagination(checkpoint)
+        shadow = _checkpoint(texts['shadow']) if texts['shadow'] else ''
+        if texts['execution'] == 'async_grounded':
+            for folder in ([checkpoint] if policy else []) + ([shadow] if shadow else []):
+                _check_imagination(folder)
         port = _whole(texts, 'camera_port', 1024, 65533)
         return cls(
             task=texts['task'],
@@ -154,6 +159,7 @@ class Settings:
             device=texts['device'],
             checkpoint=checkpoint,
             execution=texts['execution'],
+            shadow=shadow,
             seed=_whole(texts, 'seed', 0, 2**62),
             video_steps=_whole(texts, 'video_steps', 0, 1000),
             action_steps=_whole(texts, 'action_steps', 0, 1000),

@@ -34,6 +34,15 @@ def test_everything_is_recorded_unless_told_otherwise(tmp_path):
     assert recorder.stop_timeout_s > graph()['rollout'].stop_timeout_s, 'its verdict comes first'
 
 
+def test_a_model_may_look_on_beside_a_policy_or_an_operator(tmp_path):
+    assert 'shadow' not in {process.name for process in graph(policy='expert').processes}
+    for device in ('', 'web'):
+        shadow = graph(policy='expert', device=device, shadow=str(tmp_path), seed='3')['shadow']
+        parameters = dict(shadow.parameters)
+        assert parameters['checkpoint'] == str(tmp_path)
+        assert (parameters['seed'], parameters['execution']) == (3, 'async')
+
+
 def test_the_console_runs_unless_told_otherwise():
     assert 'console' not in names(graph(console='false'))
     console = graph(console_port='8123', device='web')['console']

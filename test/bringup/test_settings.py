@@ -35,6 +35,7 @@ def test_every_argument_is_described_and_its_default_allowed():
     ({'robot': 'real', 'policy': 'wam', 'network_interface': 'eth0', 'checkpoint': ''},
      'checkpoint:=FOLDER'),
     ({'execution': 'async_grounded'}, 'needs policy:=wam'),
+    ({'policy': 'expert', 'shadow': '/no/such/folder'}, 'Give the folder of a trained model'),
     ({'policy': 'wam', 'checkpoint': '/no/such/folder'}, 'Give the folder of a trained model'),
 ])  # fmt: skip
 def test_a_wrong_choice_is_named_with_its_remedy(values, message):
