@@ -120,7 +120,8 @@ class DistributionMatching(CommonOptions):
         """See the module text."""
         sample = draw(windows, NoiseRecipe(uniform_mix=1.0), generator)
         packed = PackedPass(sample, self.chunk_size, self.window, self.forward_dynamics(step))
-        update = self.updates_student(step)
+        # Without gradients (held-out windows) every figure is wanted.
+        update = self.updates_student(step) or not torch.is_grad_enabled()
         rollout = self._rollout(networks, packed, windows, generator, update)
         scalars: dict[str, Tensor] = {}
         figures: dict[str, Tensor] = {}

@@ -149,6 +149,15 @@ def test_update_ratio(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
+def test_held_out_windows_give_every_figure(name):
+    objective = build_objective(name, {'guidance': 1.0})
+    assert not objective.updates_student(0)
+    with torch.no_grad():
+        figures = objective.losses(make_networks(), make_windows(), 0, generator()).figures
+    assert set(figures) == set(objective.columns) - {'forward_dynamics'}
+
+
+@pytest.mark.parametrize('name', NAMES)
 def test_backward_of_each_scalar_stays_in_its_network(name):
     nets = make_networks()
     losses = build_objective(name, {}).losses(nets, make_windows(), 4, generator())
