@@ -8,6 +8,7 @@ between the jaw's pads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,20 +16,28 @@ import numpy as np
 
 SIDES = ('left', 'right')
 _UNIT = 1e-3
+_FARTHEST = 100.0
 
 
 class CommandError(ValueError):
     """A command that cannot be understood or carried out; the message says what is wrong."""
 
 
-def _finite(values: object, count: int, what: str) -> tuple[float, ...]:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise CommandError(f'{what}: {values!r} are not {count} numbers') from None
-    if array.shape != (count,) or not np.isfinite(array).all():
-        raise CommandError(f'{what}: {values!r} are not {count} finite numbers')
-    return tuple(array.tolist())
+def _numbers(values: Sequence, count: int, what: str, most: float = _FARTHEST) -> tuple:
+    """As floats; what numpy would make a number of (texts, truth values) is none here.
+
+    Raises:
+        CommandError: another count, not numbers, not finite or beyond ``most``.
+    """
+    kinds = (int, float, np.integer, np.floating)
+    if len(values) != count or not all(
+        isinstance(v, kinds) and not isinstance(v, bool) for v in values
+    ):
+        raise CommandError(f'{what}: {values!r:.120} are not {count} numbers')
+    # Not finite compares false; a whole number may be too large for a float.
+    if not all(-most <= v <= most for v in values):
+        raise CommandError(f'{what}: {values!r:.120} are not all within -{most:g}..{most:g}')
+    return tuple(map(float, values))
 
 
 @dataclass(frozen=True)
@@ -42,10 +51,11 @@ class Pose:
         """Check the numbers and normalise the quaternion.
 
         Raises:
-            CommandError: not finite, wrong length, or the quaternion is not of unit length.
+            CommandError: no numbers, not finite, beyond 100 m, wrong length, or the quaternion is
+                not of unit length.
         """
-        position = _finite(self.position, 3, 'position')
-        quaternion = _finite(self.quaternion, 4, 'quaternion')
+        position = _numbers(self.position, 3, 'position')
+        quaternion = _numbers(self.quaternion, 4, 'quaternion')
         norm = float(np.linalg.norm(quaternion))
         if abs(norm - 1.0) > _UNIT:
             raise CommandError(f'quaternion: {quaternion} has length {norm:.4f}, not 1')
@@ -59,6 +69,8 @@ class ArmCommand:
 
     Attributes:
         clutch: The dead-man switch is held.
+        press: Which press of the clutch this is: with another number it was let go in between,
+            however short that was.
         twist: Hand velocity, linear (m/s) then angular (rad/s) about the base's axes; None for a
             device that gives poses.
         pose: Where the device's hand is, any origin: only its motion since the clutch was pressed
@@ -69,6 +81,7 @@ class ArmCommand:
     """
 
     clutch: bool = False
+    press: int = 0
     twist: tuple[float, ...] | None = None
     pose: Pose | None = None
     opening: float | None = None
@@ -83,10 +96,12 @@ class ArmCommand:
         if self.twist is not None and self.pose is not None:
             raise CommandError('an arm is moved by a twist or by a pose, not by both')
         if self.twist is not None:
-            object.__setattr__(self, 'twist', _finite(self.twist, 6, 'twist'))
-        _finite([self.opening_rate], 1, 'opening_rate')
-        if self.opening is not None and not 0.0 <= self.opening <= 1.0:
-            raise CommandError(f'opening: {self.opening} is not between 0 (closed) and 1 (open)')
+            object.__setattr__(self, 'twist', _numbers(self.twist, 6, 'twist'))
+        _numbers([self.opening_rate], 1, 'opening_rate')
+        if self.opening is not None:
+            _numbers([self.opening], 1, 'opening')
+            if not 0.0 <= self.opening <= 1.0:
+                raise CommandError(f'opening: {self.opening} is not in 0 (closed) .. 1 (open)')
 
 
 @dataclass(frozen=True)

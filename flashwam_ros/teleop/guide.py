@@ -24,20 +24,23 @@ class Clutch:
     def __init__(self, seen_open: bool = False) -> None:
         """Not held; ``seen_open``: it is known to have been open just now."""
         self._seen_open = seen_open
+        self._press = 0
         self.held = False
 
-    def update(self, pressed: bool, allowed: bool) -> bool:
+    def update(self, pressed: bool, allowed: bool, press: int = 0) -> bool:
         """Take one reading; True on the press that begins a motion.
 
         Args:
             pressed: What the device says.
             allowed: The link is alive and nothing else forbids motion.
+            press: Which press it is; another number was let go since the last reading.
         """
         if not allowed:
             self._seen_open = False
         elif not pressed:
             self._seen_open = True
-        before, self.held = self.held, allowed and pressed and self._seen_open
+        before = self.held and press == self._press
+        self.held, self._press = allowed and pressed and self._seen_open, press
         return self.held and not before
 
 
@@ -60,7 +63,7 @@ class ArmGuide:
 
     def take(self, command: ArmCommand, allowed: bool, hand: mink.SE3) -> None:
         """Take a command, with the hand as commanded now."""
-        pressed = self.clutch.update(command.clutch, allowed)
+        pressed = self.clutch.update(command.clutch, allowed, command.press)
         if pressed:
             self.target, self._anchors, self._velocity = hand, None, np.zeros(6)
         elif not self.clutch.held:
@@ -146,12 +149,19 @@ class JawGuide:
         self._closed, self._open = stroke
         self.target = float(np.clip(start, *stroke))
         self._pressed_at: float | None = None
+        self._held = False
 
-    def advance(self, command: ArmCommand, held: bool, dt: float) -> float:
-        """The target after a step of ``dt`` s; it changes only while the clutch is ``held``."""
+    def advance(self, command: ArmCommand, held: bool, dt: float, now: float) -> float:
+        """The target after a step of ``dt`` s; it moves only while the clutch is ``held``.
+
+        ``now``: where the gripper is told to be (motor rad); there it stays when it is let go.
+        """
         if not held:
-            self._pressed_at = None
+            if self._held:
+                self.target = now
+            self._held, self._pressed_at = False, None
             return self.target
+        self._held = True
         span = self._open - self._closed
         if command.opening is not None:
             if self._pressed_at is None:

@@ -97,10 +97,17 @@ class _StepBounds(Limit):
         self._bounds = dt * np.stack([low, np.maximum(high, low)])
 
     def braked(self, state: ArmState, dt: float) -> np.ndarray:
-        """Velocities (14,) after braking for a step."""
+        """Velocities (14,) after braking for a step.
+
+        One factor per arm keeps the direction: a hand that slides along the table must not dip
+        because its joints stop one after the other.
+        """
         adt = self._acceleration * dt
-        stop = np.sign(state.v) * np.maximum(np.abs(state.v) - adt, 0.0)
-        return np.clip(stop, *self._caps(state.q, adt))
+        speed = np.abs(state.v)
+        share = np.maximum(1.0 - adt / np.maximum(speed, _REGULAR), 0.0)
+        # The joint that needs longest sets the pace of its arm.
+        share = np.repeat(share.reshape(2, ARM_JOINTS).max(axis=1), ARM_JOINTS)
+        return np.clip(state.v * share, *self._caps(state.q, adt))
 
     def _caps(self, q: np.ndarray, adt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         below, above = np.maximum(q - self.lower, 0.0), np.maximum(self.upper - q, 0.0)
@@ -211,7 +218,8 @@ class ArmIk:
                 hand.set_target(self._shaped(hand.frame_name, target, lead))
                 tasks.append(hand)
         for limit in self._pairs:
-            limit.gain = min(self.settings.approach_rate * dt, 1.0)
+            # mink bounds the change of a distance in one step by gain * room / dt.
+            limit.gain = self.settings.approach_rate * dt * dt
         try:
             velocity = mink.solve_ik(
                 self._configuration, tasks, dt, _SOLVER, limits=[self._bounds, *self._pairs]

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import yaml
@@ -18,6 +18,15 @@ BUTTONS = ('clutch', 'slow', 'close', 'open', 'home', 'pause', 'select')
 _LINEAR = 3
 _CHOICES = ('left', 'right', 'both')
 _SPEEDS = ('linear', 'angular', 'opening', 'slow')
+_FASTEST = 10.0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_index(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 @dataclass(frozen=True)
@@ -53,24 +62,43 @@ class JoyMapping:
                 raise CommandError(f'joy mapping, {what}: give exactly {", ".join(known)}')
         if self.start not in _CHOICES:
             raise CommandError(f'joy mapping, start: {self.start!r} is not one of {_CHOICES}')
-        if not 0.0 <= self.deadzone < 1.0:
-            raise CommandError(f'joy mapping, deadzone: {self.deadzone} is not in 0..1')
-        for name, (axis, sign) in self.axes.items():
-            if axis < 0 or sign not in (1, -1):
+        if not (_is_number(self.deadzone) and 0.0 <= self.deadzone < 1.0):
+            raise CommandError(f'joy mapping, deadzone: {self.deadzone!r} is not in 0..1')
+        for name, speed in self.speeds.items():
+            if not (_is_number(speed) and 0.0 < speed < _FASTEST):
+                raise CommandError(f'joy mapping, speeds, {name}: {speed!r} is no sensible speed')
+        for name, pair in self.axes.items():
+            if not (len(pair) == 2 and _is_index(pair[0]) and pair[1] in (1, -1)):
                 raise CommandError(f'joy mapping, axes, {name}: give [axis, 1 or -1]')
+        for name, index in self.buttons.items():
+            if not _is_index(index):
+                raise CommandError(f'joy mapping, buttons, {name}: {index!r} is not an index')
+        if len(set(self.buttons.values())) < len(self.buttons):
+            raise CommandError('joy mapping, buttons: one button does two things')
 
     @classmethod
     def load(cls, path: str = '') -> JoyMapping:
         """Read a mapping (default: the installed one).
 
         Raises:
-            CommandError: See the class.
-            TypeError: A section is missing or unknown.
+            CommandError: The file cannot be read, or see the class; the message names both.
         """
         file = Path(path) if path else share_path('config', 'teleop', 'joy.yaml')
-        raw = yaml.safe_load(file.read_text(encoding='utf-8'))
-        raw['axes'] = {name: tuple(pair) for name, pair in raw['axes'].items()}
-        return cls(**raw)
+        sections = [field.name for field in fields(cls)]
+        try:
+            raw = yaml.safe_load(file.read_text(encoding='utf-8'))
+            if not isinstance(raw, dict) or set(raw) != set(sections):
+                raise CommandError(f'joy mapping: give exactly {", ".join(sections)}')
+            for section in ('speeds', 'axes', 'buttons'):
+                if not isinstance(raw[section], dict):
+                    raise CommandError(f'joy mapping, {section}: not a table of names and values')
+            axes = {
+                name: tuple(pair) if isinstance(pair, list) else ()
+                for name, pair in raw['axes'].items()
+            }
+            return cls(**{**raw, 'axes': axes})
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, CommandError) as error:
+            raise CommandError(f'{file}: {error}') from None
 
 
 class JoyDevice:
@@ -83,6 +111,7 @@ class JoyDevice:
         self._map = mapping
         self._selected = mapping.start
         self._paused = False
+        self._presses = 0
         self._down: dict[str, bool] = {}
         self._command: OperatorCommand | None = None
 
@@ -95,16 +124,20 @@ class JoyDevice:
         """Take one reading, stamped in monotonic ns.
 
         Raises:
-            CommandError: The pad has fewer axes or buttons than the mapping names.
+            CommandError: The pad has fewer axes or buttons than the mapping names, or a value is
+                not a number; nothing has changed then.
         """
+        # Everything that can be refused comes before anything that changes.
         held = {name: bool(self._value(buttons, i, name)) for name, i in self._map.buttons.items()}
+        arm = self._arm(axes, held)
         pressed = {name for name, on in held.items() if on and not self._down.get(name, True)}
         self._down = held
+        self._presses += 'clutch' in pressed
         if 'pause' in pressed:
             self._paused = not self._paused
         if 'select' in pressed and not held['clutch']:
             self._selected = _CHOICES[(_CHOICES.index(self._selected) + 1) % len(_CHOICES)]
-        arm = self._arm(axes, held)
+        arm = replace(arm, press=self._presses)
         arms = tuple(arm if self._selected in (side, 'both') else ArmCommand() for side in SIDES)
         self._command = OperatorCommand(stamp_ns, arms, held['home'], self._paused)
 

@@ -120,7 +120,7 @@ class Teleoperator:
         for i, guide, jaw, command in zip(
             self._jaws, self._guides, self._jaw_guides, commands, strict=True
         ):
-            wanted[i] = jaw.advance(command, guide.clutch.held, dt)
+            wanted[i] = jaw.advance(command, guide.clutch.held, dt, wanted[i])
         nowhere = np.full_like(wanted, np.nan)
         self._gripper, _ = self._limiter.step(
             self._gripper, wanted, np.zeros_like(wanted), nowhere, dt

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flashwam_ros.teleop.command import SIDES, ArmCommand, CommandError, OperatorCommand, Pose
 from flashwam_ros.teleop.link import Link, LinkWatch, TransitClock
@@ -51,8 +51,10 @@ def decode(text: str) -> WebMessage:
     if len(text) > LONGEST:
         raise CommandError(f'{len(text)} characters, at most {LONGEST} are read')
     try:
-        raw = json.loads(text, parse_constant=_refuse)
-    except (json.JSONDecodeError, RecursionError) as error:
+        raw = json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
+    except CommandError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise CommandError(f'not JSON: {error}') from None
     raw = _fields(raw, 'message', {**_TOP, **_TOP_OPTIONAL}, _TOP)
     if raw['v'] != VERSION:
@@ -74,6 +76,14 @@ def decode(text: str) -> WebMessage:
 
 def _refuse(constant: str) -> None:
     raise CommandError(f'{constant} is not a number that can be commanded')
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict:
+    """An object; of a name given twice neither value would be the one that was meant."""
+    known = dict(pairs)
+    if len(known) < len(pairs):
+        raise CommandError(f'a name is given twice: {[name for name, _ in pairs]!r:.120}')
+    return known
 
 
 def _fields(raw: object, where: str, known: Mapping, required) -> dict:
@@ -109,7 +119,8 @@ def _arm(raw: object, where: str) -> ArmCommand:
 class WebDevice:
     """The newest command of the one sender that has control.
 
-    Another sender is refused until the first one's commands are too old to move anything.
+    Another sender is refused until the first one's commands are too old to move anything; what it
+    holds when it takes over counts only after it was let go.
     """
 
     name = 'web'
@@ -119,6 +130,9 @@ class WebDevice:
         self._watch = LinkWatch(settings)
         self._client = ''
         self._command: OperatorCommand | None = None
+        self._armed = True
+        self._presses = [0, 0]
+        self._down = [False, False]
 
     def feed(self, text: str, arrival_ns: int) -> None:
         """Take a text that arrived at a monotonic instant (ns).
@@ -132,12 +146,22 @@ class WebDevice:
             if self._watch.state(stamp, arrival_ns) is Link.LIVE:
                 raise CommandError(f'{self._client!r:.60} has control: close that page first')
             self._client, self._seq, self._clock = message.client, -1, TransitClock()
+            self._armed = False
         if message.seq <= self._seq:
             raise CommandError(f'seq: {message.seq} after {self._seq}: overtaken or sent twice')
         self._seq = message.seq
         sent = message.command
         stamp_ns = self._clock.stamp_ns(message.sent_ns, arrival_ns)
-        self._command = OperatorCommand(stamp_ns, sent.arms, sent.home, sent.pause)
+        self._armed = self._armed or not (sent.home or any(arm.clutch for arm in sent.arms))
+        arms = tuple(self._counted(i, arm) for i, arm in enumerate(sent.arms))
+        self._command = OperatorCommand(stamp_ns, arms, self._armed and sent.home, sent.pause)
+
+    def _counted(self, i: int, arm: ArmCommand) -> ArmCommand:
+        """With the number of its press, so that one between two looks is not overlooked."""
+        clutch = self._armed and arm.clutch
+        self._presses[i] += clutch and not self._down[i]
+        self._down[i] = clutch
+        return replace(arm, clutch=clutch, press=self._presses[i])
 
     def command(self, now_ns: int) -> OperatorCommand | None:
         """The newest command."""
