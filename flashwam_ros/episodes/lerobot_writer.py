@@ -236,8 +236,9 @@ def _planes(rgb: np.ndarray) -> np.ndarray:
     """
     height, width = rgb.shape[:2]
     small = cv2.resize(rgb, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    coarse = small.repeat(2, axis=0).repeat(2, axis=1)
     planes = cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420)
-    planes[height:] = cv2.cvtColor(small.repeat(2, 0).repeat(2, 1), cv2.COLOR_RGB2YUV_I420)[height:]
+    planes[height:] = cv2.cvtColor(coarse, cv2.COLOR_RGB2YUV_I420)[height:]
     return planes
 
 
