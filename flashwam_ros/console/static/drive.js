@@ -61,6 +61,7 @@ export class Drive {
   turn(on) {
     this.on = on;
     this.letGo();
+    document.body.classList.toggle('driving', on);
     find('driving').setAttribute('aria-pressed', on);
     write(find('driving'), on ? 'Driving from this page' : 'Drive from this page');
     find('driving').blur();

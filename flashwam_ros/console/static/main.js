@@ -24,6 +24,7 @@ let heard = performance.now();
 let told = { text: '', until: 0 };
 let stopped = 0;
 let episode = '';
+let lostSince = null;
 let cameras, drive, episodes, joints, state;
 
 function tell(answer) {
@@ -49,9 +50,7 @@ function stopButton(driver) {
 
 // ---- the state ----
 
-function ask() {
-  if (!state.send('next')) return;
-}
+function ask() { state.send('next'); }
 
 function show(text) {
   snapshot = JSON.parse(text);
@@ -124,8 +123,6 @@ function connection(silent) {
   find('banner').hidden = !text;
   write(find('banner'), text);
 }
-let lostSince = null;
-
 // ---- reset ----
 
 function reset() {

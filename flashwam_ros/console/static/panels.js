@@ -4,7 +4,7 @@
 import { chip, find, make, seconds, words, write } from './dom.js';
 
 const SPAN_S = 8;
-const MODES = { PASSIVE: '', ENGAGE: 'on', HOLD: 'warn', EXECUTE: 'good', RETREAT: 'on', RELEASE: 'on' };
+const MODES = { PASSIVE: '', ENGAGE: 'on', HOLD: 'on', EXECUTE: 'good', RETREAT: 'on', RELEASE: 'on' };
 const MEANS = {
   PASSIVE: 'the robot\'s own controller has the arms', ENGAGE: 'taking the arms over',
   HOLD: 'holding still', EXECUTE: 'moving', RETREAT: 'going back to the rest pose', RELEASE: 'letting go',
@@ -12,9 +12,9 @@ const MEANS = {
 const ms = (value) => `${(value * 1000).toFixed(value < 0.01 ? 1 : 0)} ms`;
 
 export function driver(value) {
-  chip(find('mode'), value.mode, MODES[value.mode] ?? '');
-  const why = value.reason && value.reason !== value.mode ? `: ${value.reason}` : '';
-  write(find('reason'), `${MEANS[value.mode] ?? ''}${why}`);
+  chip(find('mode'), value.mode, value.stopped ? 'bad' : MODES[value.mode] ?? '');
+  const why = value.stopped ? 'STOP was pressed' : value.reason;
+  write(find('reason'), `${MEANS[value.mode] ?? ''}${why ? `: ${why}` : ''}`);
 }
 
 export function facts(parts) {
