@@ -25,6 +25,7 @@ import numpy as np
 from flashwam_ros.training.command import cache_folder, reporter
 from flashwam_ros.training.episode_file import write_episode
 from flashwam_ros.training.seeds import TASKS, require_split, seeds
+from flashwam_ros.training.worker_life import end_with_parent
 from flashwam_ros.twin.gl import choose_gl_backend
 
 
@@ -49,6 +50,7 @@ def episode_path(folder: Path, task: str, seed: int) -> Path:
 def _worker(folder: Path, checkpoint: Path | None, tasks: multiprocessing.Queue,
             results: multiprocessing.Queue) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     # Imported here: MuJoCo reads the choice of the OpenGL back-end when it is imported.
     from flashwam_ros.policy.wam_policy import load_wam_policy
     from flashwam_ros.robot.contract import RobotContract

@@ -22,6 +22,7 @@ from flashwam_ros.training.results import (
     read_results,
     successes,
 )
+from flashwam_ros.training.worker_life import end_with_parent
 from flashwam_ros.twin.gl import choose_gl_backend
 
 REPORT_EVERY_S = 20.0
@@ -174,6 +175,7 @@ def _expert(robot):
 
 def _main(rows: Sequence[Row], queue, results) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     work(rows, queue, results)
 
 
