@@ -35,6 +35,7 @@ VERBS: dict[str, Verb] = {
     'run': Verb('nodes.run_client:main', 'one rollout in the simulator, with video and summary'),
     'rollout': Verb('nodes.run_client:rollout_main', 'ask the running graph for one rollout'),
     'launch': Verb('bringup.command:main', 'start all processes of a task, without ros2 launch'),
+    'trials': Verb('nodes.trials_client:main', 'blind studies: compile, run, status, report'),
     'preflight': Verb('nodes.preflight_client:main', 'may the robot move? asks the running graph'),
     'doctor': Verb('wire.doctor:main', 'why the robot\'s wire is silent'),
     'release': Verb('wire.release:main', 'ramp the authority over the arms down, now'),

@@ -21,7 +21,7 @@ from flashwam_ros.bringup.supervisor import Supervisor
 from flashwam_ros.resources import share_path
 
 COMMON = 'g1_task'
-TELEOP = 'teleop'
+TELEOP, TRIALS = 'teleop', 'trials'
 TELEOP_DEVICE = 'web'
 
 
@@ -41,7 +41,8 @@ def usage() -> str:
     lines = [
         'usage: flashwam launch FILE [name:=value ...]',
         '',
-        f'FILE: {COMMON}, {TELEOP} (with device:={TELEOP_DEVICE} if none is given), or a task: '
+        f'FILE: {COMMON}, {TELEOP} (with device:={TELEOP_DEVICE} if none is given), '
+        f'{TRIALS} (with study:=FOLDER), or a task: '
         f'{", ".join(TASKS)}',
         '',
         'arguments:',
@@ -60,7 +61,7 @@ def parse(argv: Sequence[str]) -> dict[str, str]:
         SettingsError: no or unknown file, or a word that is not `name:=value`.
     """
     file = argv[0].removesuffix('.launch.py') if argv else ''
-    files = (COMMON, TELEOP, *TASKS)
+    files = (COMMON, TELEOP, TRIALS, *TASKS)
     if file not in files:
         raise SettingsError(f'name a launch file first: {", ".join(files)}')
     values = {'task': file} if file in TASKS else {}

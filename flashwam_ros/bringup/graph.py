@@ -44,6 +44,9 @@ EXECUTABLES: Mapping[str, str] = {
 DRIVER_STOP_TIMEOUT_S = 20.0
 #: The rollout closes its video and writes its summary.
 ROLLOUT_STOP_TIMEOUT_S = 20.0
+#: The runner of a study cancels the rollout in hand and writes down how it ended.
+TRIALS_STOP_TIMEOUT_S = 30.0
+TRIALS = 'trials'
 #: The recorder waits for the rollout's verdict and completes its file.
 RECORDER_STOP_TIMEOUT_S = 25.0
 STOP_TIMEOUT_S = 5.0
@@ -229,6 +232,7 @@ def _policy_nodes(settings: Settings) -> tuple[Process, ...]:
                 ('seed', settings.seed),
                 ('video_steps', settings.video_steps),
                 ('action_steps', settings.action_steps),
+                ('arms', f'{settings.study}/arms.json' if settings.study else ''),
             ),
             shutdown_delay_s=VERDICT_GRACE_S,
         ),
@@ -257,8 +261,9 @@ def _teleop(settings: Settings) -> Process:
             *_wire(settings),
             ('device', settings.device),
             ('seed', settings.seed),
-            # A real robot is taken over only when somebody asks for it.
-            ('auto_engage', settings.robot == 'twin' and settings.device != 'xr'),
+            # A real robot is taken over only when somebody asks for it; the expert for an episode.
+            ('auto_engage', settings.robot == 'twin' and settings.device in ('web', 'joy')),
+            ('episodes_dir', settings.episodes_dir),
         ),
     )
 
@@ -312,6 +317,19 @@ def _console(settings: Settings) -> Process:
     )
 
 
+def _trials(settings: Settings) -> Process:
+    arguments = ('trials', 'attend', settings.study, *settings.study_options.split())
+    if settings.namespace:
+        arguments += ('--namespace', settings.namespace)
+    return Process(
+        name=TRIALS,
+        executable='flashwam',
+        is_node=False,
+        arguments=arguments,
+        stop_timeout_s=TRIALS_STOP_TIMEOUT_S,
+    )
+
+
 def build_graph(settings: Settings, environment: Mapping[str, str], profile: Path) -> Graph:
     """Declares the processes of one task.
 
@@ -322,7 +340,7 @@ def build_graph(settings: Settings, environment: Mapping[str, str], profile: Pat
 
     Returns:
         Simulated robot first (none for `robot='real'`), then driver, camera, policy and rollout
-        (or teleop, with a `device`), recorder and console.
+        (or teleop, with a `device`), recorder, console, and the runner of a study.
     """
     extra = tuple(_environment(settings, environment, profile).items())
     steering = (_teleop(settings),) if settings.device else _policy_nodes(settings)
@@ -333,6 +351,8 @@ def build_graph(settings: Settings, environment: Mapping[str, str], profile: Pat
         processes = (*processes, _recorder(settings))
     if settings.console:
         processes = (*processes, _console(settings))
+    if settings.study:
+        processes = (*processes, _trials(settings))
     if settings.robot == 'twin':
         processes = (_twin(settings), *processes)
     return Graph(

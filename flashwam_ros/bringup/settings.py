@@ -55,6 +55,9 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('checkpoint', 'folder of the world-action model, or a name under models/; must be '
              'given for a real robot, as the default was trained in the simulator',
              DEFAULT_CHECKPOINT),
+    Argument('study', 'folder of a compiled study (flashwam trials compile): its trials are run, '
+             'all its arms stay loaded, its rollouts and episodes go there', ''),
+    Argument('study_options', 'options of the runner, see flashwam trials run --help', ''),
     Argument('execution', 'sync: the robot holds while the model predicts; async: the next chunk '
              'is predicted while the current one executes; async_grounded: before that, the '
              'outcome of the current one is imagined (for models trained for it)', 'async',
@@ -105,6 +108,8 @@ class Settings:
     policy: str
     device: str
     checkpoint: str
+    study: str
+    study_options: str
     execution: str
     shadow: str
     seed: int
@@ -134,7 +139,7 @@ class Settings:
             SettingsError: unknown name, value outside the choices, not a number, out of range, or
                 a combination that cannot run.
         """
-        texts = _with_defaults(values or {})
+        texts = _with_defaults(_with_study(values or {}))
         policy = '' if texts['device'] else texts['policy']
         if texts['robot'] == 'real' and 'expert' in (policy, texts['device']):
             raise SettingsError('the expert reads the simulator\'s state: use it with '
@@ -158,6 +163,8 @@ class Settings:
             policy=texts['policy'],
             device=texts['device'],
             checkpoint=checkpoint,
+            study=texts['study'],
+            study_options=texts['study_options'],
             execution=texts['execution'],
             shadow=shadow,
             seed=_whole(texts, 'seed', 0, 2**62),
@@ -204,6 +211,30 @@ def check_domains(settings: Settings, environment: Mapping[str, str]) -> None:
             f'ROS_DOMAIN_ID={text}{set_to} is also the DDS domain of the robot ({wire}): '
             f'they would hear each other. {remedy}'
         )
+
+
+def _with_study(values: Mapping[str, str]) -> dict[str, str]:
+    """What a compiled study decides: its folder absolute, backend, and where things go.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    if not values.get('study'):
+        return dict(values)
+    folder = Path(values['study']).expanduser().absolute()
+    try:
+        stated = json.loads((folder / 'study.json').read_text(encoding='utf-8'))
+        first = stated['study']['arms'][0]
+        checkpoint = stated['resolved'][first['id']]['checkpoint']
+        texts = {'policy': first['policy'], 'task': next(iter(stated['study']['tasks']))}
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise SettingsError(f'study:={folder} is no compiled study ({type(error).__name__}: '
+                            f'{error}): flashwam trials compile') from None
+    if checkpoint:
+        texts['checkpoint'] = checkpoint
+    texts.update(study=str(folder), output_dir=str(folder / 'rollouts'),
+                 episodes_dir=str(folder / 'episodes'), device='')
+    return {**values, **texts}
 
 
 def _with_defaults(values: Mapping[str, str]) -> dict[str, str]:

@@ -16,7 +16,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -27,10 +26,7 @@ from flashwam_ros.bringup.settings import Settings, SettingsError
 from flashwam_ros.bringup.supervisor import Supervisor
 from flashwam_ros.trials.check_result import Report
 
-READY_S = 60.0
-RESULT_S = 1200.0
 STOP_S = 60.0
-CANCEL_S = 5.0
 _OWN = {'time_limit': '0', 'prompt': ''}
 _LOUD = ('[ERROR]', '[FATAL]', 'Traceback', 'not released', 'refused')
 
@@ -61,7 +57,7 @@ def parse(argv: Sequence[str]) -> dict[str, str]:
     return values
 
 
-class _Log:
+class Log:
     """Sink of the supervisor: everything into a file, what is wrong also onto the screen."""
 
     def __init__(self, path: Path):
@@ -71,14 +67,16 @@ class _Log:
         self._lock = threading.Lock()
 
     def __call__(self, name: str, line: str) -> None:
+        """Take one line of a process."""
         with self._lock:
             self._file.write(f'{datetime.now():%H:%M:%S.%f} [{name}] {line}\n')
             self._file.flush()
         if any(mark in line for mark in _LOUD):
-            _say(f'  [{name}] {line}')
+            say(f'  [{name}] {line}')
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """One line for the operator."""
     sys.stdout.write(text + '\n')
     sys.stdout.flush()
 
@@ -116,7 +114,7 @@ def describe(summary: Mapping, folder: str) -> str:
     return '\n'.join(f'  {name:<17}{value}' for name, value in rows)
 
 
-def run_rollout(graph: Graph, settings: Settings, own: Mapping[str, str], log: _Log):
+def run_rollout(graph: Graph, settings: Settings, own: Mapping[str, str], log: Log):
     """Start the graph, send one goal, stop the graph.
 
     Returns:
@@ -135,10 +133,10 @@ def run_rollout(graph: Graph, settings: Settings, own: Mapping[str, str], log: _
     try:
         return client.result()
     finally:
-        _say('stopping')
+        say('stopping')
         supervisor.request_stop('the rollout is over')
         if not supervisor.wait(STOP_S):
-            _say(f'  some processes have not ended within {STOP_S:.0f} s')
+            say(f'  some processes have not ended within {STOP_S:.0f} s')
 
 
 class _Client:
@@ -168,20 +166,11 @@ class _Client:
         self._shown = ''
 
     def result(self):
-        import rclpy
-        from rclpy.action import ActionClient
-        from rclpy.signals import SignalHandlerOptions
-
         from flashwam_ros.action import RunRollout
+        from flashwam_ros.nodes.rollout_client import RolloutClient
 
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        node = rclpy.create_node('run_client', namespace=self._settings.namespace or None)
+        client = RolloutClient(self._settings.namespace, self._check)
         try:
-            client = ActionClient(node, RunRollout, 'run_rollout')
-            deadline = time.monotonic() + READY_S
-            while not client.server_is_ready():
-                self._check(deadline, f'the rollout node was not ready within {READY_S:.0f} s')
-                rclpy.spin_once(node, timeout_sec=0.1)
             goal = RunRollout.Goal(
                 task=self._settings.task,
                 prompt=self._own['prompt'],
@@ -189,42 +178,15 @@ class _Client:
                 time_limit=float(self._own['time_limit']),
                 execution=self._settings.execution,
             )
-            sent = client.send_goal_async(goal, feedback_callback=self._show)
-            handle = self._spin(rclpy, node, sent, READY_S)
-            if not handle.accepted:
-                raise RunError('the goal was refused')
-            done = handle.get_result_async()
-            try:
-                return self._spin(rclpy, node, done, RESULT_S).result
-            except RunError:
-                self._cancel(rclpy, node, handle)
-                raise
+            return client.run(goal, self._show)
         finally:
-            node.destroy_node()
-            rclpy.try_shutdown()
+            client.close()
 
-    @staticmethod
-    def _cancel(rclpy, node, handle) -> None:
-        """The arms must not go on for somebody who has left: wait until the cancel is taken."""
-        taken = handle.cancel_goal_async()
-        deadline = time.monotonic() + CANCEL_S
-        while not taken.done() and time.monotonic() < deadline:
-            rclpy.spin_once(node, timeout_sec=0.1)
-
-    def _spin(self, rclpy, node, future, limit_s: float):
-        deadline = time.monotonic() + limit_s
-        while not future.done():
-            self._check(deadline, f'no answer from the rollout within {limit_s:.0f} s')
-            rclpy.spin_once(node, timeout_sec=0.1)
-        return future.result()
-
-    def _check(self, deadline: float, late: str) -> None:
+    def _check(self) -> None:
         if self._interrupted.is_set():
             raise RunError('interrupted')
         if reason := self._ended():
             raise RunError(reason)
-        if time.monotonic() > deadline:
-            raise RunError(late)
 
     def _show(self, message) -> None:
         feedback = message.feedback
@@ -233,15 +195,15 @@ class _Client:
             line += f', chunk {feedback.chunk}' if feedback.chunk >= 0 else ', first chunk'
         if line != self._shown:
             self._shown = line
-            _say(f'{line}' + (f'   {feedback.elapsed:.1f} s' if feedback.elapsed else ''))
+            say(f'{line}' + (f'   {feedback.elapsed:.1f} s' if feedback.elapsed else ''))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`flashwam run`; returns the exit code."""
 
     def start_and_run(graph: Graph, settings: Settings, own: Mapping[str, str]):
-        log = _Log(Path(settings.output_dir) / 'last_run.log')
-        _say(f'{settings.task} with {settings.policy}, {settings.execution}; '
+        log = Log(Path(settings.output_dir) / 'last_run.log')
+        say(f'{settings.task} with {settings.policy}, {settings.execution}; '
              f'all output: {log.path}')  # fmt: skip
         return run_rollout(graph, settings, own, log)
 
@@ -261,7 +223,7 @@ def _program(verb: str, argv: Sequence[str] | None, act) -> int:
         sys.stdout.write(__doc__.split('\n', 2)[2] + '\n' + usage())
         return 0
     try:
-        values = parse(argv)
+        values = {'console': 'false', **parse(argv)}
         own = {name: values.pop(name, default) for name, default in _OWN.items()}
         if not own['time_limit'].replace('.', '', 1).isdigit():
             raise SettingsError(f'time_limit:={own["time_limit"]} is not a number of seconds')
@@ -276,7 +238,7 @@ def _program(verb: str, argv: Sequence[str] | None, act) -> int:
         sys.stderr.write(f'flashwam {verb}: {error}{hint}\n')
         code = 1
     else:
-        _say(describe(json.loads(result.summary_json), result.folder))
+        say(describe(json.loads(result.summary_json), result.folder))
         code = 0 if result.verdict in ('success', 'failure') else 1
     from flashwam_ros.nodes.lifecycle import leave_at_exit
 

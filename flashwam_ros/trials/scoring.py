@@ -1,0 +1,66 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The first verdict of a rollout in the words of the study's store: stage and termination."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Score:
+    """Outcome of a trial.
+
+    Attributes:
+        stage: furthest stage reached, None for none.
+        termination: a word of fieldtrial's.
+        notes: the rollout's reason.
+    """
+
+    stage: str | None
+    termination: str
+    notes: str
+
+
+def score(summary: Mapping[str, Any], stages: Sequence[str]) -> Score:
+    """Score a rollout by the twin's predicate.
+
+    A stage counts only with all stages before it, the last one only with the predicate itself.
+    """
+    reached = None
+    for name in stages[:-1]:
+        if not summary['stages'].get(name):
+            break
+        reached = name
+    if summary['predicate']:
+        return Score(stages[-1], 'success', summary['reason'])
+    return Score(reached, _termination(summary), summary['reason'])
+
+
+def _termination(summary: Mapping[str, Any]) -> str:
+    reason = summary['reason']
+    if reason.startswith('time_limit'):
+        return 'timeout'
+    if summary['verdict'] == 'invalid' and reason.startswith(('cancelled', 'interrupted')):
+        return 'operator_stop'
+    if reason.startswith('tracking'):
+        return 'safety_stop'
+    if summary['verdict'] == 'invalid' and not reason.startswith(('policy', 'real_time_factor')):
+        return 'robot_fault'
+    return 'other'
+
+
+def void_reason(summary: Mapping[str, Any]) -> str:
+    """Why this was no trial at all: the arms never moved for it, or the machine was stopped.
+
+    Such a trial is voided and its slot run again; '' for a trial that counts, whatever came of it.
+    """
+    if summary['verdict'] != 'invalid' or summary['predicate']:
+        return ''
+    if summary['first_action_s'] is None:
+        return f'nothing moved: {summary["reason"]}'
+    if summary['reason'].startswith('interrupted'):
+        return summary['reason']
+    return ''
