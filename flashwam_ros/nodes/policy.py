@@ -121,9 +121,12 @@ class PolicyNode(LifecycleNode):
         """
         if self._arms_file:
             shared: dict = {}
-            for arm, choice in read_arms(self._arms_file).items():
+            arms = read_arms(self._arms_file)
+            for choice in dict.fromkeys(arms.values()):
+                names = [name for name, wanted in arms.items() if wanted == choice]
                 make = partial(self._make_policy, choice, shared)
-                self._loaded[arm] = self._worker.load(make, arm).result(LOAD_LIMIT_S)
+                loaded = self._worker.load(make, names).result(LOAD_LIMIT_S)
+                self._loaded.update(dict.fromkeys(names, loaded))
             self.get_logger().info(f'{len(self._loaded)} arms are loaded and warm')
             return
         loaded = self._worker.load(partial(self._make_policy, self._choice)).result(LOAD_LIMIT_S)

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
@@ -115,14 +115,14 @@ class PolicyWorker:
 
     # -- calls from any thread --------------------------------------------------------------------
 
-    def load(self, make_policy: Callable[[], Policy], arm: str = '') -> Future:
+    def load(self, make_policy: Callable[[], Policy], arms: Sequence[str] = ('',)) -> Future:
         """Build and warm a policy up in the worker's thread; the last one loaded is in use.
 
         The future gives a `Loaded` or raises what went wrong.
 
         Args:
             make_policy: builds it.
-            arm: name to `choose` it by, where several stay loaded.
+            arms: names to `choose` it by, where several stay loaded.
         """
         future: Future = Future()
 
@@ -135,7 +135,8 @@ class PolicyWorker:
                         'the policy was made for another robot contract: ' + '; '.join(differences)
                     )
                 warm_s = policy.warm_up()
-                self._policy, self._arms[arm] = policy, (policy, warm_s)
+                self._policy = policy
+                self._arms.update(dict.fromkeys(arms, (policy, warm_s)))
                 self.state = WorkerState(state='ready', chunk_latency_s=warm_s)
                 future.set_result(
                     Loaded(policy.name, warm_s, policy.warnings, policy.imagination_problem)

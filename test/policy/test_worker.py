@@ -146,3 +146,17 @@ def test_a_session_without_a_policy_is_an_error(worker):
     worker.begin('s', '', 0, 'sync')
     wait_for(lambda: worker.state.state == 'error')
     assert 'no policy is loaded' in worker.state.reason
+
+
+def test_several_stay_loaded_and_one_is_chosen_by_name(worker, chunks):
+    first, second = Still(), Still()
+    worker.load(lambda: first, ['red.K7', 'pink.A3']).result(LIMIT_S)
+    worker.load(lambda: second, ['red.C4']).result(LIMIT_S)
+    resets = {}
+    for arm in ('pink.A3', 'red.C4', 'red.K7'):
+        worker.choose(arm)
+        worker.begin(arm, 'p', 5, 'sync')
+        wait_for(lambda arm=arm: worker.state.session == arm)
+        resets[arm] = (len(first.resets), len(second.resets))
+        worker.end()
+    assert resets == {'pink.A3': (1, 0), 'red.C4': (1, 1), 'red.K7': (2, 1)}
