@@ -4,7 +4,8 @@
 
 usage: flashwam preflight [--json] [name:=value ...]
 
-The graph must be running (`flashwam launch g1_task ...`); give it the same namespace:=NAME.
+The graph must be running (`flashwam launch g1_task ...`, or teleop with the same device:=NAME);
+give it the same namespace:=NAME.
 Exit code: 0 all green or amber, 1 red or no answer, 2 wrong arguments.
 """
 
@@ -25,11 +26,12 @@ READY_S = 15.0
 ANSWER_S = 200.0
 
 
-def ask(namespace: str, environment: Mapping[str, str]) -> Report:
-    """The report of the running graph's rollout node.
+def ask(namespace: str, asked: str, environment: Mapping[str, str]) -> Report:
+    """The report of the running graph.
 
     Args:
         namespace: of the nodes.
+        asked: the node that makes it: rollout, or teleop where an operator steers.
         environment: variables of the graph, which decide whom this process can hear.
 
     Raises:
@@ -42,12 +44,12 @@ def ask(namespace: str, environment: Mapping[str, str]) -> Report:
     rclpy.init(args=[])
     node = rclpy.create_node('preflight_client', namespace=namespace or None)
     try:
-        client = node.create_client(Trigger, 'rollout/preflight')
+        client = node.create_client(Trigger, f'{asked}/preflight')
         if not client.wait_for_service(READY_S):
             domain = os.environ.get('ROS_DOMAIN_ID') or '0'
             raise RunError(
-                f'no rollout node answers on ROS_DOMAIN_ID {domain}: start the graph with '
-                '`flashwam launch g1_task ...`; if the robot does not answer, `flashwam doctor`'
+                f'no {asked} node answers on ROS_DOMAIN_ID {domain}: start the graph with '
+                '`flashwam launch`; if the robot does not answer, `flashwam doctor`'
             )
         future = client.call_async(Trigger.Request())
         deadline = time.monotonic() + ANSWER_S
@@ -79,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f'flashwam preflight: {error}\n')
         return 2
     try:
-        report = ask(settings.namespace, dict(graph['rollout'].environment))
+        asked = 'teleop' if settings.device else 'rollout'
+        report = ask(settings.namespace, asked, dict(graph[asked].environment))
     except RunError as error:
         sys.stderr.write(f'flashwam preflight: {error}\n')
         code = 1

@@ -22,6 +22,7 @@ from flashwam_ros.nodes.clock import from_msg
 from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.image_conversion import message_to_rgb
 from flashwam_ros.nodes.lifecycle_client import LifecycleClient
+from flashwam_ros.nodes.preflight_inputs import PreflightInputs
 from flashwam_ros.nodes.rollout_recorder import RolloutRecorder
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.trials.checkpoint_facts import contract_differences, is_promoted
@@ -61,17 +62,17 @@ class PreflightProbe:
         recorder: newest status messages, images.
         contract: cameras and channels.
         wire: DDS domain and interface of the robot.
-        policy: client of the policy node.
+        policy: client of the policy node, None where an operator steers.
         output: folder of the rollouts.
     """
 
     def __init__(
         self,
         node: Node,
-        recorder: RolloutRecorder,
+        recorder: RolloutRecorder | PreflightInputs,
         contract: RobotContract,
         wire: tuple[int, str],
-        policy: LifecycleClient,
+        policy: LifecycleClient | None,
         output: Path,
     ):
         self._node, self._recorder, self._contract = node, recorder, contract
@@ -89,7 +90,7 @@ class PreflightProbe:
         """Observe; blocks for `LOOK_S` to `DIAGNOSTICS_LIMIT_S`.
 
         Args:
-            backend: of the policy.
+            backend: of the policy, '' where an operator steers.
             execution: 'sync' or 'async'.
         """
         with self._lock:
@@ -111,16 +112,17 @@ class PreflightProbe:
             streams, self._streams = self._streams, {}
             driver = list(self._driver)
         joints = self._recorder.joints
-        parameters = self._policy.parameters('checkpoint', 'frame_period')
+        names = ('checkpoint', 'frame_period')
+        parameters = self._policy.parameters(*names) if self._policy is not None else {}
         return Observations(
             robot=self._robot(mode, driver, joints),
             cameras=self._cameras(streams),
-            policy=self._policy_seen(backend, str(parameters['checkpoint'] or ''), driver),
+            policy=self._policy_seen(backend, str(parameters.get(names[0]) or ''), driver),
             clock_step_s=max(np.abs(np.diff(offsets)), default=0) * 1e-9,
             state_lag_s=self._lag_s(joints),
             free_gib=self._free_gib(),
             execution=execution,
-            frame_period_s=float(parameters['frame_period']),
+            frame_period_s=float(parameters.get(names[1], Observations.frame_period_s)),
         )
 
     def close(self) -> None:
@@ -217,6 +219,9 @@ class PreflightProbe:
         )
 
     def _policy_seen(self, backend: str, folder: str, driver: list) -> PolicySeen:
+        if self._policy is None:
+            told = bool(driver) and 'contract' in driver[-1][1]
+            return PolicySeen('', contract_differences=self._of_driver(driver) if told else None)
         status, at_ns = self._recorder.policy
         if status is None or (self._recorder.now_ns() - at_ns) * 1e-9 > ANSWER_S:
             return PolicySeen(backend=backend)
@@ -230,15 +235,20 @@ class PreflightProbe:
             except (OSError, ValueError) as error:
                 differences = (str(error),)
             promoted = is_promoted(Path(folder))
-        theirs = driver[-1][1].get('contract', '') if driver else ''
-        if theirs and theirs != self._contract.sha256:
-            differences += (f'driver: contract {theirs[:12]}, here {self._contract.sha256[:12]}',)
+        differences += self._of_driver(driver)
         # A model that takes no time has not been warmed up; the script of the expert has no need.
         cold = backend == 'wam' and status.chunk_latency <= 0.0
         return PolicySeen(
             backend, state, status.reason if failed else '',
             None if cold else status.chunk_latency, differences, promoted, folder,
         )  # fmt: skip
+
+    def _of_driver(self, driver: list) -> tuple[str, ...]:
+        """How the driver's contract differs from the one here."""
+        theirs, ours = driver[-1][1].get('contract', '') if driver else '', self._contract.sha256
+        if not theirs or theirs == ours:
+            return ()
+        return (f'driver: contract {theirs[:12]}, here {ours[:12]}',)
 
     def _lag_s(self, joints: JointState | None) -> float | None:
         if joints is None:

@@ -54,6 +54,10 @@ class ExpertDevice:
         self._rows = [np.array(command, dtype=np.float64)]
         self._start_ns = now_ns + _OPEN_NS
 
+    def end(self) -> None:
+        """Idle again."""
+        self._expert = None
+
     @property
     def done(self) -> bool:
         """Whether the course is over."""

@@ -60,6 +60,7 @@ class TeleopSession:
         self._grip: np.ndarray | None = None
         self._stamps: dict[int, int] = {}
         self._mode = ''
+        self._ready_ns = 0
 
     # ---- what the driver says ----------------------------------------------------------------
 
@@ -77,7 +78,7 @@ class TeleopSession:
             self._end('waiting')
             self._grip = self._in_force = None
         elif self.state in ('waiting', 'lost') and self._mode not in _HELD:
-            self.state, self.note = 'ready', ''
+            self.state, self.note, self._ready_ns = 'ready', '', 0
         self._mode = mode
 
     def in_force(self, command: np.ndarray) -> None:
@@ -111,12 +112,14 @@ class TeleopSession:
         stamp_ns = None if operator is None else operator.stamp_ns
         self._link = self._watch.state(stamp_ns, now_ns)
         self._age_s = float('inf') if stamp_ns is None else (now_ns - stamp_ns) * 1e-9
+        if self.state not in ('ready', 'streaming'):
+            return None
+        if self._link is Link.LOST and self._waited(now_ns):
+            self._end('lost', f'no command for {self._age_s:.0f} s: the arms are given back')
+            return None
         if self.state == 'ready':
             self._maybe_begin(operator, now_ns)
         if self.state != 'streaming':
-            return None
-        if self._link is Link.LOST:
-            self._end('lost', f'no command for {self._age_s:.0f} s: the arms are given back')
             return None
         if self.stream.silent:
             self._end('ready', self.note or 'the driver does not execute the chunks')
@@ -127,6 +130,13 @@ class TeleopSession:
     def due_ns(self) -> int | None:
         """When :meth:`work` should be called at the latest, None: any time."""
         return self.stream.due_ns if self.state == 'streaming' else None
+
+    def _waited(self, now_ns: int) -> bool:
+        """Whether an operator had time to come (back) since the arms were taken over."""
+        if self.state == 'streaming':
+            return True
+        self._ready_ns = self._ready_ns or now_ns
+        return now_ns - self._ready_ns > self.settings.release_after_s * 1e9
 
     def _maybe_begin(self, operator: OperatorCommand | None, now_ns: int) -> None:
         wanted = operator is not None and (
@@ -160,7 +170,7 @@ class TeleopSession:
         if self.state == 'streaming':
             self._grip = self.teleoperator.command[self._jaws]
             self.stream.end()
-        self._start = Clutch()
+        self._start, self._ready_ns = Clutch(), 0
         self.state, self.note = state, note or self.note
 
     # ---- what the operator sees --------------------------------------------------------------

@@ -73,7 +73,7 @@ class PolicySeen:
     """The policy, as its node and its checkpoint folder tell.
 
     Attributes:
-        backend: 'wam' or 'expert'.
+        backend: 'wam' or 'expert'; '' where an operator steers.
         state: of the policy node.
         reason: why it is not ready.
         latency_s: of the last (or the warming) chunk.

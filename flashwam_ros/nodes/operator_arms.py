@@ -1,0 +1,105 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Takes the arms over for an operator, never before a preflight, and gives them back."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from lifecycle_msgs.msg import State
+from rclpy.node import Node
+
+from flashwam_ros.nodes.lifecycle_client import LifecycleClient, NodeUnavailableError
+from flashwam_ros.nodes.preflight_inputs import PreflightInputs
+from flashwam_ros.nodes.preflight_probe import PreflightProbe
+from flashwam_ros.robot.contract import RobotContract
+from flashwam_ros.trials.check_result import Report
+from flashwam_ros.trials.preflight import not_observed, preflight
+
+CONFIGURE_S = 15.0
+ACTIVATE_S = 8.0
+DEACTIVATE_S = 15.0
+COMMAND_S = 2.0
+LOOKS = 2
+_NO_POLICY = ''
+
+
+class RedError(NodeUnavailableError):
+    """The preflight forbids the motion; the message names the checks."""
+
+
+class OperatorArms:
+    """Blocking calls, from threads of the owner that may block.
+
+    Args:
+        node: owner.
+        contract: of the robot.
+        wire: DDS domain and interface of the robot.
+        output: folder of the recordings, for the check of the disk.
+
+    Attributes:
+        red: why the last preflight forbade the motion, '' if it did not.
+        in_force: set by the owner when the driver tells its commands.
+    """
+
+    def __init__(self, node: Node, contract: RobotContract, wire: tuple[int, str], output: Path):
+        self._node = node
+        self._driver = LifecycleClient(node, 'g1_driver')
+        self._inputs = PreflightInputs(node, contract)
+        self._probe = PreflightProbe(node, self._inputs, contract, wire, None, output)
+        self._one = threading.RLock()
+        self._closing = False
+        self.red = ''
+        self.in_force = threading.Event()
+
+    def close(self) -> None:
+        """Leave the robot's wire."""
+        self._closing = True
+        self._probe.close()
+
+    def configure(self) -> None:
+        """Make the driver tell of the robot."""
+        self._driver.configure(CONFIGURE_S)
+
+    def take_over(self) -> None:
+        """Preflight, then the arms; the operator's clutch does the rest.
+
+        Raises:
+            RedError: the preflight forbids it; nothing has moved.
+            NodeUnavailableError: the driver does not answer or refuses.
+        """
+        with self._one:
+            self.give_back()
+            report = self.look()
+            self.red = '' if report.ok else f'preflight: {report.reason}'
+            if self.red:
+                raise RedError(self.red)
+            self.in_force.clear()
+            self._driver.activate(ACTIVATE_S)
+            if not self.in_force.wait(COMMAND_S):
+                raise NodeUnavailableError('g1_driver tells no joint_commands')
+
+    def give_back(self) -> None:
+        """To the robot's own controller, after whatever is going on."""
+        with self._one:
+            self.configure()
+            if self._driver.state() == State.PRIMARY_STATE_ACTIVE:
+                self.release()
+
+    def release(self) -> None:
+        """To the robot's own controller, now."""
+        self._driver.deactivate(DEACTIVATE_S)
+
+    def look(self) -> Report:
+        """The preflight; what is red at two looks is red: a busy moment must not cost a start."""
+        with self._one, self._inputs:
+            for _ in range(LOOKS):
+                try:
+                    report = preflight(self._probe.look(_NO_POLICY, ''))
+                except Exception as error:  # noqa: BLE001 (whatever fails here forbids the motion)
+                    report = not_observed(error)
+                if report.ok or self._closing:
+                    break
+        self._node.get_logger().info('preflight:\n' + report.table())
+        return report
