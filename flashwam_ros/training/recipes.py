@@ -30,6 +30,8 @@ class Recipe:
         lengths: window lengths in latent frames, one drawn per micro-batch.
         start_share: share of windows that begin at their episode's initial frame.
         task_weights: relative frequency of the tasks; {} takes all alike.
+        paraphrase_share: share of the windows whose prompt is said in other words
+            (``config/training/paraphrases.yaml``), where there are some for it.
         peak_learning_rate: of the student.
         critic_learning_rate: of the critic, where the method has one.
         betas: of AdamW.
@@ -55,6 +57,7 @@ class Recipe:
     lengths: tuple[int, ...] = (8,)
     start_share: float = 0.2
     task_weights: Mapping[str, float] = field(default_factory=dict)
+    paraphrase_share: float = 0.0
     peak_learning_rate: float = 1e-3
     critic_learning_rate: float = 0.0
     betas: tuple[float, float] = (0.9, 0.95)

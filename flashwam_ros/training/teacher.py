@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -18,8 +19,8 @@ import numpy as np
 from torch import Tensor
 
 from flashwam_ros.training.codec_trainer import codec_hash, load_codec
-from flashwam_ros.training.command import cache_folder, reporter
-from flashwam_ros.training.dataset import LatentEpisode, load_folder, row_quantiles
+from flashwam_ros.training.command import cache_folder, load_recipe, reporter
+from flashwam_ros.training.dataset import LatentEpisode, row_quantiles
 from flashwam_ros.training.distributed import Peers
 from flashwam_ros.training.networks import NetworkSet, current_state, random_weights
 from flashwam_ros.training.objectives.registry import build_objective
@@ -28,6 +29,7 @@ from flashwam_ros.training.program import (
     add_process_options,
     command_line,
     file_sha256,
+    load_latents,
     machine,
     plain_path,
     run_processes,
@@ -108,7 +110,8 @@ class TeacherRun:
         self.objective = build_objective('flow_matching', recipe.objective_options())
         networks = NetworkSet(self.start.config, self.start.weights, self.objective.roles,
                               recipe, peers)
-        source = WindowSource(episodes, recipe, self.normaliser, self.text, peers.device)
+        source = WindowSource(episodes, recipe, self.normaliser, self.text, peers.device,
+                              load_recipe('paraphrases.yaml'))
         parent = self.start.parent
         job = Job('teacher', folder, self.objective, recipe, parent['sha256'] if parent else '',
                   average_warms_up=parent is None)
@@ -151,11 +154,12 @@ class TeacherRun:
 
 def _train(options: argparse.Namespace, recipe: TeacherRecipe, peers: Peers) -> int:
     latents = options.latents or options.codec / 'latents'
-    episodes = load_folder(latents, codec_hash(load_codec(options.codec)))
+    episodes = load_latents(latents, [codec_hash(load_codec(options.codec))])
     run = TeacherRun(episodes, options.out, recipe, peers)
     trainer, target = run.trainer, options.export or options.out / 'export'
-    command = command_line('train-teacher', preset=options.preset, codec=options.codec,
-                           latents=options.latents, recipe=options.recipe, processes=peers.count)
+    command = command_line('train-teacher', preset=options.preset, init=options.init,
+                           codec=options.codec, latents=options.latents, recipe=options.recipe,
+                           steps=options.steps, processes=peers.count)
 
     def export() -> None:
         run.export(options.codec, target, options.preset, command)
@@ -172,24 +176,36 @@ def _train(options: argparse.Namespace, recipe: TeacherRecipe, peers: Peers) -> 
     return INTERRUPTED if trainer.stopped else 0
 
 
+def _recipe(options: argparse.Namespace) -> TeacherRecipe:
+    recipe = read_teacher_recipe(options.recipe, 'finetune' if options.init else options.preset)
+    changes = {'init': options.init and str(options.init), 'steps': options.steps}
+    return dataclasses.replace(
+        recipe, **{name: value for name, value in changes.items() if value is not None})
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """``flashwam train-teacher``: train, or continue a run."""
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog='flashwam train-teacher', description=__doc__)
     parser.add_argument('--preset', choices=PRESETS, default='nano')
-    parser.add_argument('--codec', type=Path, default=cache_folder('codec'))
+    parser.add_argument('--init', type=Path, default=None,
+                        help='checkpoint folder to fine-tune (default recipe: finetune)')
+    parser.add_argument('--codec', type=Path, default=None,
+                        help='folder of a codec or a checkpoint (default: --init, else the cache)')
     parser.add_argument('--latents', type=Path, default=None,
                         help='pre-encoded demonstrations (default: <codec>/latents)')
     parser.add_argument('--out', type=Path, default=cache_folder('teacher'))
     parser.add_argument('--recipe', type=Path, default=None,
                         help='YAML instead of the preset\'s own')
+    parser.add_argument('--steps', type=int, default=None, help='instead of the recipe\'s')
     parser.add_argument('--export-only', action='store_true',
                         help='write the checkpoint folder of the saved state, do not train')
     parser.add_argument('--export', type=Path, default=None,
                         help='checkpoint folder (default: <out>/export)')
     add_process_options(parser, PORT)
     options = parser.parse_args(argv)
-    recipe = read_teacher_recipe(options.recipe, options.preset)
+    options.codec = options.codec or options.init or cache_folder('codec')
+    recipe = _recipe(options)
     if options.export_only:
         return _train(options, recipe, Peers())
     return run_processes(options, argv, 'flashwam_ros.training.teacher', recipe.sharding,

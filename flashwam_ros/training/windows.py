@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -35,14 +37,18 @@ class WindowSource:
         normaliser: of the run.
         text: text encoder.
         device: where the windows go.
+        paraphrases: prompt -> other ways to say it, for ``recipe.paraphrase_share`` of the
+            training windows; held-out windows keep their own prompts.
     """
 
     def __init__(self, episodes: list[LatentEpisode], recipe: Recipe,
-                 normaliser: QuantileNormaliser, text: TextEncoder, device: torch.device):
+                 normaliser: QuantileNormaliser, text: TextEncoder, device: torch.device,
+                 paraphrases: Mapping[str, Sequence[str]] | None = None):
         self._recipe, self._normaliser, self._text = recipe, normaliser, text
         self._device = device
         self._mask = torch.from_numpy(normaliser.channel_mask).to(device)
         self._rows: dict[str, torch.Tensor] = {}
+        self._paraphrases = paraphrases or {}
         training = [e for e in episodes if e.seed % HELD_OUT_EVERY]
         held_out = [e for e in episodes if not e.seed % HELD_OUT_EVERY]
         self._training = self._sampler(training or held_out)
@@ -55,7 +61,16 @@ class WindowSource:
 
     def training(self, step: int, part: int) -> Windows:
         """Micro-batch ``part`` of a step."""
-        return self.windows(self._training.batch(step, self._recipe.batch, part))
+        batch = self._training.batch(step, self._recipe.batch, part)
+        rng = np.random.default_rng([self._recipe.seed, 47, step, part])
+        return self.windows(dataclasses.replace(
+            batch, prompts=tuple(self._said(prompt, rng) for prompt in batch.prompts)))
+
+    def _said(self, prompt: str, rng: np.random.Generator) -> str:
+        others = self._paraphrases.get(prompt, ())
+        if not others or rng.uniform() >= self._recipe.paraphrase_share:
+            return prompt
+        return others[int(rng.integers(len(others)))]
 
     def held_out(self, part: int) -> Windows:
         """One of ``HELD_OUT_PARTS`` batches of windows that nothing is trained on."""

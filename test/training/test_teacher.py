@@ -11,12 +11,14 @@ import torch
 from training_support import make_latents, tiny_recipe
 
 from flashwam_ros.training.codec_trainer import save_codec
+from flashwam_ros.training.command import load_recipe
 from flashwam_ros.training.dataset import WindowSampler
 from flashwam_ros.training.objectives.registry import build_objective
 from flashwam_ros.training.recipes import PRESETS, TeacherRecipe, read_teacher_recipe
 from flashwam_ros.training.run_state import load_state, read_log, save_state
 from flashwam_ros.training.teacher import TeacherRun, fit_normaliser
 from flashwam_ros.training.windows import WindowSource
+from flashwam_ros.twin.tasks import TASKS
 from flashwam_ros.wam.checkpoint import load_checkpoint
 from flashwam_ros.wam.codec import NanoCodec, NanoCodecConfig
 from flashwam_ros.wam.text import NanoTextEncoder
@@ -85,6 +87,38 @@ def test_windows_are_normalised_and_clipped():
     assert windows.action.shape == (2, 30, 4, 8, 1)
     assert windows.action.abs().max() <= 1.5
     assert not windows.action[:, windows.channel_mask == 0].any()
+
+
+def test_a_share_of_the_windows_is_said_in_other_words():
+    episodes, recipe = make_latents(), tiny_recipe(paraphrase_share=0.5)
+    text, said = NanoTextEncoder(), {episodes[0].prompt: ['do it', 'please do it']}
+
+    def source():
+        return WindowSource(episodes, recipe, fit_normaliser(episodes), text,
+                            torch.device('cpu'), said)
+
+    def matches(windows, prompts):
+        rows = [text.encode(prompt) for prompt in prompts]
+        return [any(torch.equal(window, row) for row in rows) for window in windows.text]
+
+    batches = [source().training(step, 0) for step in range(30)]
+    share = np.mean([matches(windows, ['do it', 'please do it']) for windows in batches])
+    assert 0.2 < share < 0.8
+    own = np.mean([matches(windows, [episodes[0].prompt]) for windows in batches])
+    assert share + own == 1
+    again = source()
+    assert all(torch.equal(windows.text, again.training(step, 0).text)
+               for step, windows in enumerate(batches)), 'a resumed run must see the same'
+    assert all(matches(source().held_out(0), [episodes[0].prompt]))
+
+
+def test_every_task_has_paraphrases_that_fit():
+    paraphrases = load_recipe('paraphrases.yaml')
+    assert set(paraphrases) == {spec.prompt for spec in TASKS.values()}
+    for prompts in paraphrases.values():
+        assert len(set(prompts)) == len(prompts) >= 5
+        for prompt in prompts:
+            NanoTextEncoder().encode(prompt)
 
 
 def test_normaliser_stays_with_the_run(tmp_path):
