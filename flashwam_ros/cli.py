@@ -34,6 +34,7 @@ class Verb:
 VERBS: dict[str, Verb] = {
     'run': Verb('nodes.run_client:main', 'one rollout in the simulator, with video and summary'),
     'rollout': Verb('nodes.run_client:rollout_main', 'ask the running graph for one rollout'),
+    'record': Verb('nodes.record_client:main', 'demonstrations by teleoperation, unattended'),
     'launch': Verb('bringup.command:main', 'start all processes of a task, without ros2 launch'),
     'trials': Verb('nodes.trials_client:main', 'blind studies: compile, run, status, report'),
     'preflight': Verb('nodes.preflight_client:main', 'may the robot move? asks the running graph'),

@@ -63,6 +63,7 @@ class TeleopNode(Node):
         arms: takes them over and gives them back.
         session: None for the passive device.
         lock: held by whoever uses the session.
+        started: set once the driver has been there.
     """
 
     def __init__(self):
@@ -84,7 +85,7 @@ class TeleopNode(Node):
         self._refused = ''
         self.failed = False
         self.lock = threading.Lock()
-        self._closing = threading.Event()
+        self.started, self._closing = threading.Event(), threading.Event()
         self.arms = OperatorArms(self, self.contract, wire, Path(folder))
         self._state = self.create_publisher(String, 'teleop/state', STATUS_QOS)
         self.session, self._listener, self._episodes = None, None, None
@@ -236,6 +237,7 @@ class TeleopNode(Node):
         while not self._closing.is_set():
             try:
                 self.arms.configure()
+                self.started.set()
                 if engage and self.session is not None and self.session.state == 'waiting':
                     self.arms.take_over()
                 return

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.05
 READY_S = 5.0
+STARTING_S = 60.0
 AFTER_S = 1.0
 FINISH_S = 18.0
 POLICY = 'teleop'
@@ -106,6 +107,8 @@ class ExpertEpisodes:
         }  # fmt: skip
         begun = False
         try:
+            score.tell('starting')
+            node.started.wait(STARTING_S)
             score.tell('resetting')
             node.arms.give_back()
             node.sim.reset(goal.task, int(goal.seed))
