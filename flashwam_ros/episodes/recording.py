@@ -36,11 +36,11 @@ from flashwam_ros.episodes.sidecar import (
     sidecar_path,
 )
 from flashwam_ros.robot.contract import RobotContract
+from flashwam_ros.wam.config import MANIFEST
 
 log = logging.getLogger(__name__)
 
 AUDIT_NS = 2_000_000_000
-_MANIFEST = 'flashwam.json'
 
 
 @dataclass(frozen=True)
@@ -279,5 +279,5 @@ class EpisodeRecorder:
 
 def checkpoint_hash(folder: str) -> str:
     """Hash of a checkpoint folder, that of its manifest; '' without one."""
-    path = Path(folder) / _MANIFEST
+    path = Path(folder) / MANIFEST
     return hashlib.sha256(path.read_bytes()).hexdigest() if folder and path.exists() else ''

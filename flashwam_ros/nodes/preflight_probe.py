@@ -25,8 +25,9 @@ from flashwam_ros.nodes.lifecycle_client import LifecycleClient
 from flashwam_ros.nodes.preflight_inputs import PreflightInputs
 from flashwam_ros.nodes.rollout_recorder import RolloutRecorder
 from flashwam_ros.robot.contract import RobotContract
-from flashwam_ros.trials.checkpoint_facts import contract_differences, is_promoted
+from flashwam_ros.trials.checkpoint_facts import contract_differences
 from flashwam_ros.trials.observations import CameraSeen, Observations, PolicySeen, RobotSeen
+from flashwam_ros.wam.promotion import promotion_problem
 from flashwam_ros.wire.services import RobotServices
 
 LOOK_S = 1.5
@@ -234,7 +235,7 @@ class PreflightProbe:
                 differences = contract_differences(Path(folder), self._contract)
             except (OSError, ValueError) as error:
                 differences = (str(error),)
-            promoted = is_promoted(Path(folder))
+            promoted = promotion_problem(folder) is None
         differences += self._of_driver(driver)
         # A model that takes no time has not been warmed up; the script of the expert has no need.
         cold = backend == 'wam' and status.chunk_latency <= 0.0

@@ -115,11 +115,14 @@ class RolloutNode(Node):
             response.message = 'a rollout is running'
             return response
         try:
-            self._configure()
+            for configure in (self._configure_policy, self._configure_driver):
+                try:
+                    configure()
+                except NodeUnavailableError as error:
+                    # What is missing for that is red, with its remedy.
+                    self.get_logger().error(self._explain(error))
             report = self._preflight(self._execution)
             response.success, response.message = report.ok, report.to_json()
-        except NodeUnavailableError as error:
-            response.message = self._explain(error)
         finally:
             self._busy.release()
         return response
@@ -194,7 +197,8 @@ class RolloutNode(Node):
         self._policy.deactivate(ACTIVATE_S)
         if self._driver.state() == State.PRIMARY_STATE_ACTIVE:
             self._driver.deactivate(DEACTIVATE_S)
-        self._configure()
+        self._configure_policy()
+        self._configure_driver()
         if setting.arm:
             self._policy.set_parameters({'arm': setting.arm})
         feedback('resetting')
@@ -210,8 +214,10 @@ class RolloutNode(Node):
             if self.interrupted or time.monotonic() > deadline:
                 raise RolloutError('operator: the scene was not declared ready')
 
-    def _configure(self) -> None:
+    def _configure_policy(self) -> None:
         self._policy.configure(CONFIGURE_POLICY_S)
+
+    def _configure_driver(self) -> None:
         self._driver.configure(CONFIGURE_DRIVER_S)
 
     def _preflight(self, execution: str) -> Report:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -21,13 +20,3 @@ def contract_differences(folder: Path, contract: RobotContract) -> tuple[str, ..
     if not isinstance(data, dict) or 'robot' not in data:
         raise ValueError(f'{folder / "contract.json"} holds no robot contract')
     return tuple(contract.differences(RobotContract.from_dict(data['robot'])))
-
-
-def is_promoted(folder: Path) -> bool:
-    """Whether `promotion.json` names the SHA-256 of this very `flashwam.json`."""
-    try:
-        content = (folder / 'flashwam.json').read_bytes()
-        promotion = (folder / 'promotion.json').read_text(encoding='utf-8')
-    except OSError:
-        return False
-    return hashlib.sha256(content).hexdigest() in promotion

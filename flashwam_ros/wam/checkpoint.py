@@ -27,14 +27,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from .codec import NanoCodec, NanoCodecConfig
-from .config import SamplerSettings, TransformerConfig
+from .config import MANIFEST, SamplerSettings, TransformerConfig
 from .normaliser import QuantileNormaliser
 from .text import NanoTextEncoder
 from .transformer import WanTransformer3DModel, load_weights
 
 FORMAT = 1
 WEIGHTS = 'diffusion_pytorch_model.safetensors'
-MANIFEST = 'flashwam.json'
 
 
 class CheckpointError(RuntimeError):

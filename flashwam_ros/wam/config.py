@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+MANIFEST = 'flashwam.json'
+"""The file of a checkpoint folder that says what it is and covers the others by hash."""
 _IGNORED_KEYS = ('attn_mode', 'rope_max_seq_len', 'pos_embed_seq_len')
 FRAME0_ACTIONS = ('normalized_zero', 'physical_zero')
 SAMPLERS = ('euler', 'consistency')

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from .checkpoint import MANIFEST
+from .config import MANIFEST
 
 PROMOTION = 'promotion.json'
 HASH_KEY = 'flashwam_sha256'

@@ -3,7 +3,6 @@
 """Every check of the preflight, green and red, from made-up observations."""
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import replace
 
@@ -15,7 +14,7 @@ from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.robot.settings import load_settings
 from flashwam_ros.trials import preflight as module
 from flashwam_ros.trials.check_result import CheckResult, Report
-from flashwam_ros.trials.checkpoint_facts import contract_differences, is_promoted
+from flashwam_ros.trials.checkpoint_facts import contract_differences
 from flashwam_ros.trials.machine_checks import latency_budget_s
 from flashwam_ros.trials.observations import CameraSeen, Observations, PolicySeen, RobotSeen
 from flashwam_ros.trials.preflight import CHECKS, not_observed, preflight
@@ -270,14 +269,3 @@ def test_a_folder_without_a_contract(tmp_path):
     (tmp_path / 'contract.json').write_text('{}')
     with pytest.raises(ValueError, match='no robot contract'):
         contract_differences(tmp_path, CONTRACT)
-
-
-def test_a_promotion_belongs_to_one_content(tmp_path):
-    assert not is_promoted(tmp_path)
-    (tmp_path / 'flashwam.json').write_text('{"a": 1}')
-    assert not is_promoted(tmp_path)
-    digest = hashlib.sha256(b'{"a": 1}').hexdigest()
-    (tmp_path / 'promotion.json').write_text(json.dumps({'flashwam_sha256': digest}))
-    assert is_promoted(tmp_path)
-    (tmp_path / 'flashwam.json').write_text('{"a": 2}')
-    assert not is_promoted(tmp_path)
