@@ -35,3 +35,12 @@ def load_recipe(name: str, path: Path | None = None) -> dict:
 
     with open(path or share_path('config', 'training', name), encoding='utf-8') as file:
         return yaml.safe_load(file) or {}
+
+
+def load_paraphrases(use: str) -> dict[str, list[str]]:
+    """Prompt -> other ways to say it, of ``config/training/paraphrases.yaml``.
+
+    Args:
+        use: 'training', or 'held_out' for those that nothing is trained on.
+    """
+    return {prompt: said[use] for prompt, said in load_recipe('paraphrases.yaml').items()}

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flashwam_ros.training.codec_trainer import codec_hash
-from flashwam_ros.training.command import cache_folder, load_recipe, reporter
+from flashwam_ros.training.command import cache_folder, load_paraphrases, reporter
 from flashwam_ros.training.dataset import LatentEpisode
 from flashwam_ros.training.distributed import Peers
 from flashwam_ros.training.networks import NetworkSet
@@ -68,7 +68,7 @@ class Distillation:
         networks = NetworkSet(teacher.transformer.config, weights, self.objective.roles, recipe,
                               peers)
         source = WindowSource(episodes, recipe, teacher.normaliser, teacher.text_encoder,
-                              peers.device, load_recipe('paraphrases.yaml'))
+                              peers.device, load_paraphrases('training'))
         job = Job(method, folder, self.objective, recipe, parent=teacher.sha256)
         self.trainer = Trainer(job, networks, source, peers)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from flashwam_ros.training.command import reporter
+from flashwam_ros.training.command import load_paraphrases, reporter
 from flashwam_ros.training.results import (
     Job,
     Setting,
@@ -173,6 +173,16 @@ def _expert(robot):
     return ExpertPolicy(robot.task, robot.contract, robot.world, joints)
 
 
+def _prompt(job: Job, prompts: str) -> str:
+    """The task's own prompt, or one of its held-out paraphrases by turns."""
+    from flashwam_ros.twin.tasks import TASKS as TASK_SPECS
+    own = TASK_SPECS[job.task].prompt
+    if prompts == 'own':
+        return own
+    others = load_paraphrases(prompts)[own]
+    return others[job.seed % len(others)]
+
+
 def _main(rows: Sequence[Row], queue, results) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
@@ -202,7 +212,7 @@ def work(rows: Sequence[Row], queue, results) -> None:
             robot = stage.robot(job, policy.contract)
         begin = time.process_time()
         result = run_episode(
-            robot, policy, TASK_SPECS[job.task].prompt, job.seed,
+            robot, policy, _prompt(job, row.setting.prompts), job.seed,
             execution=row.setting.execution, latency_s=row.setting.latency_s,
             time_limit_s=TASK_SPECS[job.task].time_limit_s,
             blank_images=job.blank or row.checkpoint is None)

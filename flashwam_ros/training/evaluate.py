@@ -13,12 +13,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from flashwam_ros.training.episode_pool import Row, run_rows
 from flashwam_ros.training.results import (
     EXPERT,
+    PROMPTS,
     SAMPLERS,
     Job,
     Setting,
@@ -108,7 +109,8 @@ def markdown(summary: dict) -> str:
     sha256 = f' ({setting.sha256[:12]})' if setting.sha256 else ''
     lines = [
         f'`{setting.checkpoint}`{sha256}, {setting.steps}, sampler {setting.sampler}, '
-        f'{setting.execution}, emulated latency {setting.latency_s} s.', '',
+        f'{setting.execution}, emulated latency {setting.latency_s} s, '
+        f'{"own prompts" if setting.prompts == "own" else "held-out paraphrases"}.', '',
         '| task | images | seeds | success | 95 % Wilson | stages reached |',
         '|---|---|---|---|---|---|',
     ]
@@ -136,9 +138,10 @@ def _rows(options: argparse.Namespace) -> list[Row]:
     elif options.checkpoint is None:
         raise ValueError('name a checkpoint folder with --checkpoint, or take --policy expert')
     else:
-        settings = [checkpoint_setting(options.checkpoint, steps, options.sampler,
-                                       options.execution, options.latency)
-                    for steps in options.steps.split(',')]
+        settings = [replace(
+            checkpoint_setting(options.checkpoint, steps, options.sampler, options.execution,
+                               options.latency), prompts=options.prompts)
+            for steps in options.steps.split(',')]
     folder = options.out or results_folder(settings[0].checkpoint)
     checkpoint = None if options.policy == EXPERT else options.checkpoint
     return [Row(setting, checkpoint, jobs, folder) for setting in settings]
@@ -160,6 +163,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--execution', choices=EXECUTIONS, default='sync')
     parser.add_argument('--latency', type=float, default=0.1,
                         help='emulated time from prediction to arrival, s')
+    parser.add_argument('--prompts', choices=PROMPTS, default='own',
+                        help='held_out: paraphrases that nothing was trained on')
     parser.add_argument('--blank-images', choices=('no', 'only', 'both'), default='no',
                         help='control: the policy sees mid-grey images')
     parser.add_argument('--workers', type=int, default=cores(), help='processes')

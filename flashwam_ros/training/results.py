@@ -16,6 +16,7 @@ from flashwam_ros.training.command import cache_folder
 from flashwam_ros.training.seeds import TASKS, seeds
 
 SAMPLERS = ('own', 'euler')
+PROMPTS = ('own', 'held_out')
 EXPERT = 'expert'
 
 
@@ -31,6 +32,7 @@ class Setting:
         action_steps: denoising steps of the actions, 0 for the expert.
         latency_s: emulated time from prediction to arrival, s.
         sampler: 'own', or 'euler' where that replaces what the checkpoint stores.
+        prompts: 'own', or 'held_out' for other words than those of the demonstrations.
     """
 
     checkpoint: str = field(compare=False)
@@ -40,6 +42,7 @@ class Setting:
     action_steps: int = 10
     latency_s: float = 0.1
     sampler: str = 'own'
+    prompts: str = 'own'
 
     @property
     def steps(self) -> str:
@@ -52,7 +55,8 @@ class Setting:
         if not self.sha256:
             return f'{self.checkpoint}, {self.execution}'
         euler = ' under Euler' if self.sampler == 'euler' else ''
-        return f'{self.checkpoint} {self.steps}{euler}, {self.execution}'
+        words = ', other words' if self.prompts == 'held_out' else ''
+        return f'{self.checkpoint} {self.steps}{euler}, {self.execution}{words}'
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from flashwam_ros.training.codec_trainer import codec_hash, load_codec
-from flashwam_ros.training.command import cache_folder, load_recipe, reporter
+from flashwam_ros.training.command import cache_folder, load_paraphrases, reporter
 from flashwam_ros.training.dataset import LatentEpisode, row_quantiles
 from flashwam_ros.training.distributed import Peers
 from flashwam_ros.training.networks import NetworkSet, current_state, random_weights
@@ -111,7 +111,7 @@ class TeacherRun:
         networks = NetworkSet(self.start.config, self.start.weights, self.objective.roles,
                               recipe, peers)
         source = WindowSource(episodes, recipe, self.normaliser, self.text, peers.device,
-                              load_recipe('paraphrases.yaml'))
+                              load_paraphrases('training'))
         parent = self.start.parent
         job = Job('teacher', folder, self.objective, recipe, parent['sha256'] if parent else '',
                   average_warms_up=parent is None)

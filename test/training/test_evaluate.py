@@ -65,10 +65,11 @@ def test_settings_are_told_apart_by_what_matters(tmp_path):
     job = Job('red_bottle', 10_000)
     others = [Setting('c', 'f' * 64, sampler='euler'), Setting('c', 'f' * 64, 'async'),
               Setting('c', 'f' * 64, video_steps=1), Setting('c', 'e' * 64),
-              Setting('c', 'f' * 64, latency_s=0.2)]
+              Setting('c', 'f' * 64, latency_s=0.2),
+              Setting('c', 'f' * 64, prompts='held_out')]
     for setting in [SETTING, *others]:
         invent_results(tmp_path, setting, {job: setting == SETTING})
-    assert len(read_all(tmp_path)) == 6
+    assert len(read_all(tmp_path)) == 1 + len(others)
     renamed = Setting('moved', 'f' * 64)
     assert read_results(tmp_path, renamed)[job]['success']
 

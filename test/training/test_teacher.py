@@ -11,7 +11,7 @@ import torch
 from training_support import make_latents, tiny_recipe
 
 from flashwam_ros.training.codec_trainer import save_codec
-from flashwam_ros.training.command import load_recipe
+from flashwam_ros.training.command import load_paraphrases
 from flashwam_ros.training.dataset import WindowSampler
 from flashwam_ros.training.objectives.registry import build_objective
 from flashwam_ros.training.recipes import PRESETS, TeacherRecipe, read_teacher_recipe
@@ -113,10 +113,11 @@ def test_a_share_of_the_windows_is_said_in_other_words():
 
 
 def test_every_task_has_paraphrases_that_fit():
-    paraphrases = load_recipe('paraphrases.yaml')
-    assert set(paraphrases) == {spec.prompt for spec in TASKS.values()}
-    for prompts in paraphrases.values():
-        assert len(set(prompts)) == len(prompts) >= 5
+    training, held_out = load_paraphrases('training'), load_paraphrases('held_out')
+    assert set(training) == set(held_out) == {spec.prompt for spec in TASKS.values()}
+    for own in training:
+        prompts = [own, *training[own], *held_out[own]]
+        assert len(set(prompts)) == len(prompts), 'what is held out must not be trained on'
         for prompt in prompts:
             NanoTextEncoder().encode(prompt)
 
