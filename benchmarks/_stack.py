@@ -23,6 +23,8 @@ READY_S = 120.0
 STOP_S = 75.0
 SECOND_NS = 1_000_000_000
 _POLL_S = 0.01
+#: Not measured, unless asked for: the console, and recordings in the current folder.
+_WITHOUT = {'console': 'false', 'record': 'false'}
 
 
 class StackError(RuntimeError):
@@ -154,7 +156,7 @@ class Stack:
     ):
         self.place = place
         os.environ['ROS_DOMAIN_ID'] = str(place.ros_domain)
-        graph = graph_for({'console': 'false', **place.values(), **values})
+        graph = graph_for({**_WITHOUT, **place.values(), **values})
         os.environ.update(dict(graph.processes[0].environment))
         self._graph = change(graph)
         self._log = log
