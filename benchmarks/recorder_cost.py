@@ -258,8 +258,8 @@ def report(found: Mapping[str, Mapping], head: Mapping) -> str:
         f'Pictures of {recorded["jpeg_kb"]} KB, three streams at {recorded["camera_hz"]} Hz sent; '
         f'{recorded["messages"]} messages recorded, {recorded["mb_per_s"]} MB/s. Dropped by the '
         f'recorder: {recorded["dropped"]}. Of {recorded["pictures"] + recorded["lost_pictures"]} '
-        f'pictures lost on their way: {recorded["lost_pictures"]}, of these before the camera node: '
-        f'{recorded["lost_before_the_camera_node"]}. Gaps found by the audit: '
+        f'pictures lost on their way: {recorded["lost_pictures"]}, of these before the camera '
+        f'node: {recorded["lost_before_the_camera_node"]}. Gaps found by the audit: '
         + ', '.join(f'{name} {count}' for name, count in recorded['gaps'].items()) + '.',
     ]  # fmt: skip
     return '\n'.join(lines) + '\n'
