@@ -1,6 +1,9 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""One whole rollout, started as a user starts it, on private domains and ports."""
+"""One whole rollout, started as a user starts it, on private domains and ports.
+
+The tests of this room share preflight_support.py.
+"""
 
 import json
 import os
@@ -15,6 +18,7 @@ import pytest
 
 import flashwam_ros
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
 ROOT = pathlib.Path(flashwam_ros.__file__).parents[1]
 ROS_DOMAIN, UNITREE_DOMAIN = 63, 43
 LIMIT_S = 240.0

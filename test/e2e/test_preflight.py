@@ -14,17 +14,14 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(600)]
 pytest.importorskip('rclpy')
 pytest.importorskip('mujoco')
 
-from std_srvs.srv import Trigger  # noqa: E402
+from preflight_support import BUSY, SEED, SLOW_S, TASK, red, running  # noqa: E402
 
-from benchmarks._stack import Place, Stack  # noqa: E402
+from benchmarks._stack import Place  # noqa: E402
 from flashwam_ros.robot.settings import load_settings  # noqa: E402
 from flashwam_ros.trials.check_result import Report  # noqa: E402
 from flashwam_ros.wire.robot_bus import RobotBus  # noqa: E402
-from flashwam_ros.wire.sim_bus import SimBus  # noqa: E402
 
 PLACE = Place(ros_domain=45, unitree_domain=46, port=21960)
-TASK, SEED = 'red_bottle', 5
-SLOW_S = 120.0
 MOST_MB = 350.0
 HOME = list(load_settings().home_arm)
 HANGING = [*HOME[:3], 1.5, *HOME[4:10], 1.5, *HOME[11:]]
@@ -65,49 +62,18 @@ FAULTS = {
 }  # fmt: skip
 
 
-#: What a machine that is busy with something else may add.
-BUSY = {f'{check}: {key}' for check in ('camera_age', 'camera_rate')
-        for key in ('head', 'left_wrist', 'right_wrist')} | {'stamp_skew'}  # fmt: skip
-BUSY_REASONS = ('preflight: camera', 'preflight: stamp_skew', 'policy: StreamError',
-                'policy: HistoryError')  # fmt: skip
+#: Reasons of an invalid rollout that are about time alone.
+BUSY_REASONS = ('preflight: camera', 'preflight: stamp_skew', 'preflight: state_',
+                'preflight: gripper_alive', 'preflight: chunk_latency', 'policy: StreamError',
+                'policy: HistoryError', 'policy_silent', 'driver_silent', 'no_first_chunk',
+                'no_chunk', 'real_time_factor')  # fmt: skip
 TRIES = 3
-
-
-class Rig:
-    """The running graph and its preflight service."""
-
-    def __init__(self, stack):
-        self.stack = stack
-        self.sim = SimBus(PLACE.unitree_domain, 'lo')
-        node = stack.listener.node
-        self._client = node.create_client(Trigger, 'rollout/preflight')
-        stack.until(self._client.service_is_ready, SLOW_S, 'the preflight service')
-        self.sim.reset(TASK, SEED)
-
-    def look(self):
-        future = self._client.call_async(Trigger.Request())
-        self.stack.until(future.done, SLOW_S, 'a report')
-        response = future.result()
-        report = Report.from_dict(json.loads(response.message))
-        assert report.ok == response.success
-        return report
-
-    def close(self):
-        self.sim.close()
 
 
 @pytest.fixture(scope='module')
 def rig(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('preflight')
-    values = {'task': TASK, 'policy': 'expert', 'output_dir': str(folder), 'record': 'false'}
-    with Stack(values, PLACE, folder / 'stack.log') as stack:
-        rig = Rig(stack)
+    with running(PLACE, tmp_path_factory.mktemp('preflight'), policy='expert') as rig:
         yield rig
-        rig.close()
-
-
-def red(report):
-    return {result.name for result in report.of_level('red')}
 
 
 def test_all_green(rig):
@@ -128,6 +94,16 @@ def test_red(rig, fault):
     finally:
         rig.sim.request(undo)
     assert wanted <= red(report) <= wanted | allowed | BUSY, report.table()
+
+
+@pytest.mark.parametrize(('fault', 'check'), [
+    ({'clock_step_s': 0.1}, 'clock_step'),
+    ({'free_gib': 0.5}, 'disk'),
+])
+def test_red_for_a_machine_that_is_not_fit(rig, fault, check):
+    with rig.spoilt(**fault):
+        report = rig.look()
+    assert red(report) - BUSY == {check}, report.table()
 
 
 def test_a_second_writer(rig):

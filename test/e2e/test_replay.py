@@ -1,0 +1,62 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A rollout over ROS is recorded, and its chunks come out again; a shadow looks on and no more."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(900)]
+pytest.importorskip('rclpy')
+pytest.importorskip('mujoco')
+pytest.importorskip('torch')
+
+from flashwam_ros.episodes.reader import read_episode  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL, LIMIT_S = 'g1-nano-teacher', 300
+
+
+def flashwam(*words):
+    """Exit code and JSON of a verb, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, '-m', 'flashwam_ros.cli', *words, '--json'], cwd=ROOT,
+        capture_output=True, text=True, timeout=LIMIT_S, check=False)  # fmt: skip
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def recorded(run):
+    (path,) = (run.folder.parent / 'episodes').glob('*.mcap')
+    return path
+
+
+def test_a_recorded_rollout_is_replayed_to_the_last_bit(rollout):
+    run = rollout('task:=red_bottle', 'seed:=3', 'time_limit:=5', 'execution:=async')
+    assert run.summary['chunks'] >= 3, run.summary['reason']
+    code, report = flashwam('replay', str(recorded(run)))
+    assert (code, report['same'], report['max_rad']) == (0, True, 0.0), report
+    assert len(report['chunks']) >= run.summary['chunks']
+    assert report['other_software'] == [] and report['seed'] == 3
+
+
+def test_a_shadow_is_told_of_and_commands_nothing(rollout):
+    run = rollout('task:=red_bottle', 'seed:=3', 'time_limit:=6', 'policy:=expert',
+                  f'shadow:={MODEL}')  # fmt: skip
+    assert run.summary['chunks'] >= 3, run.summary['reason']
+    episode = read_episode(recorded(run))
+    assert {chunk.session for chunk in episode.chunks} == {episode.sidecar.session}
+    assert {chunk.video_steps for chunk in episode.chunks} == {0}, 'all are the expert\'s'
+    told = [entry for entry in episode.diagnostics if entry.name == 'shadow: distance']
+    last = max(told, key=lambda entry: int(entry.values.get('chunks', 0)))
+    assert int(last.values['chunks']) >= 2
+    assert 0.0 < float(last.values['arm mean']) < 1.0
+    assert float(last.values['still arm mean']) > 0.0
+
+    code, report = flashwam('shadow', str(recorded(run)), '--checkpoint', f'models/{MODEL}')
+    assert code == 0 and report['moved_by'] == 'expert'
+    assert report['summary']['chunks'] >= 3
+    assert 0.0 < report['summary']['arm_mean'] < 1.0
