@@ -4,7 +4,8 @@
 
 Row ``i`` lies at ``start + i / fps``.  Its images are those captured nearest to that instant, its
 state is what was measured then, and its action is the command, after limits, at the next instant:
-the target that is reached one row later.
+the target that is reached one row later.  The last row is the outcome: what was seen when the last
+command had been reached, with the command that held from then on.
 """
 
 from __future__ import annotations
@@ -51,12 +52,12 @@ def grid_rows(episode: Episode, contract: RobotContract, fps: float) -> GridRows
         EpisodeError: nothing was executed, or state or images are missing; the time is named.
     """
     start, end = moving_span(episode)
-    count = int((end - start) * fps / 1e9 + 1e-6)
-    if count < 2:
+    count = int((end - start) * fps / 1e9 + 1e-6) + 1
+    if count < 3:
         raise EpisodeError(f'{episode.path}: nothing was executed')
     stamps = start + np.round(np.arange(count + 1) * 1e9 / fps).astype(np.int64)
     names = contract.channel_names
-    _require_state(episode, start, int(stamps[-1]))
+    _require_state(episode, start, int(stamps[-2]))
     frames, errors = {}, {}
     for camera in contract.cameras:
         frames[camera.key], errors[camera.key] = _images(episode, camera.key, stamps[:-1])

@@ -38,6 +38,7 @@ from flashwam_ros.training.run_state import (
     load_state,
     save_state,
 )
+from flashwam_ros.wam.checkpoint import load_checkpoint
 from flashwam_ros.wam.codec import NanoCodec, NanoCodecConfig, PositionProbe, canvas_to_tensor
 
 COLUMNS = ('step', 'seconds', 'reconstruction', 'probe', 'learning_rate')
@@ -218,7 +219,9 @@ def save_codec(codec: NanoCodec, folder: Path) -> None:
 
 
 def load_codec(folder: Path) -> NanoCodec:
-    """Read what ``save_codec`` wrote."""
+    """Read what ``save_codec`` wrote, or the codec of a checkpoint folder."""
+    if (folder / 'vae').is_dir():
+        return load_checkpoint(folder).codec.eval()
     config = json.loads((folder / 'codec.json').read_text(encoding='utf-8'))
     codec = NanoCodec(NanoCodecConfig.from_dict(config))
     codec.load_state_dict(load_file(folder / 'codec.safetensors'))

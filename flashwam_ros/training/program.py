@@ -14,8 +14,11 @@ from pathlib import Path
 
 import torch
 
+from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.training.dataset import LatentEpisode, load_folder
 from flashwam_ros.training.distributed import Peers, connect, disconnect, spawn
+from flashwam_ros.training.latent_files import load_latent_set
+from flashwam_ros.training.lerobot_layout import INFO
 
 INTERRUPTED = 130
 
@@ -48,6 +51,8 @@ def run_processes(options: argparse.Namespace, argv: Sequence[str], module: str,
 def load_latents(folder: Path, marks: Sequence[str]) -> list[LatentEpisode]:
     """Episodes whose latents were made by one of the codecs ``marks``.
 
+    The folder holds pre-encoded demonstrations, or LeRobot sets of ``flashwam extract-latents``.
+
     A checkpoint's codec has two hashes: that of the original weights, which the teacher's record
     names, and that of the weights as they are stored in half precision.
 
@@ -56,10 +61,16 @@ def load_latents(folder: Path, marks: Sequence[str]) -> list[LatentEpisode]:
     """
     for mark in marks[:-1]:
         try:
-            return load_folder(folder, mark)
+            return _load(folder, mark)
         except ValueError:
             continue
-    return load_folder(folder, marks[-1])
+    return _load(folder, marks[-1])
+
+
+def _load(folder: Path, mark: str) -> list[LatentEpisode]:
+    if any(folder.rglob(INFO)):
+        return list(load_latent_set(folder, RobotContract.load(), mark).episodes)
+    return load_folder(folder, mark)
 
 
 def file_sha256(path: Path) -> str:

@@ -34,7 +34,8 @@ def test_rows_of_chunks_are_kept_exactly(make_episode):
     episode = read_episode(make_episode(seconds=2.0))
     rows = grid_rows(episode, CONTRACT, CONTRACT.row_rate_hz)
     applied = np.concatenate([chunk.positions for chunk in episode.applied])
-    np.testing.assert_allclose(rows.action, applied, atol=1e-9)
+    assert len(rows.action) == len(applied) + 1  # and the outcome
+    np.testing.assert_allclose(rows.action[:-1], applied, atol=1e-9)
     assert rows.stamps_ns[0] == episode.applied[0].start_ns
     assert np.diff(rows.stamps_ns).tolist() == [50_000_000] * (len(rows.stamps_ns) - 1)
     # and so they reach the trainer: slot f holds the rows between two latent frames
