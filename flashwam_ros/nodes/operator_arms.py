@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from lifecycle_msgs.msg import State
@@ -37,14 +38,18 @@ class OperatorArms:
         contract: of the robot.
         wire: DDS domain and interface of the robot.
         output: folder of the recordings, for the check of the disk.
+        rest: called before the arms are given back: no more chunks then.
 
     Attributes:
         red: why the last preflight forbade the motion, '' if it did not.
         in_force: set by the owner when the driver tells its commands.
     """
 
-    def __init__(self, node: Node, contract: RobotContract, wire: tuple[int, str], output: Path):
-        self._node = node
+    def __init__(
+        self, node: Node, contract: RobotContract, wire: tuple[int, str], output: Path,
+        rest: Callable[[], None],
+    ):  # fmt: skip
+        self._node, self._rest = node, rest
         self._driver = LifecycleClient(node, 'g1_driver')
         self._inputs = PreflightInputs(node, contract)
         self._probe = PreflightProbe(node, self._inputs, contract, wire, None, output)
@@ -89,6 +94,7 @@ class OperatorArms:
 
     def release(self) -> None:
         """To the robot's own controller, now."""
+        self._rest()
         self._driver.deactivate(DEACTIVATE_S)
 
     def look(self) -> Report:

@@ -5,10 +5,10 @@
 usage: flashwam record task:=NAME episodes:=N [seed:=FIRST] [name:=value ...]
 
 Starts the graph in the simulator; seed after seed the scene is reset, the episode recorded and
-scored, until N are kept. A solved one is labelled keep; a failed one stays with its verdict; an
-invalid one (red preflight, a machine too busy for real time) is labelled discard and its seed is
-tried again. Seeds that are done already, in episodes_dir, are not repeated: after an interruption
-the same command goes on. Takes the other arguments of `flashwam launch teleop`.
+scored, until N are kept. A solved one is labelled keep, a failed one stays with its verdict; what
+is invalid (red preflight, a machine too busy for real time) or of red quality is labelled discard
+and its seed tried again. Seeds that are done already, in episodes_dir, are not repeated: after an
+interruption the same command goes on. Takes the other arguments of `flashwam launch teleop`.
 
 Exit code: 0 when N are kept, 1 otherwise, 2 for wrong arguments.
 """
@@ -40,8 +40,10 @@ from flashwam_ros.episodes.sidecar import (
 )
 from flashwam_ros.nodes.run_client import STOP_S, Log, RunError, parse, say
 
-DEVICE, POLICY = 'expert', 'teleop'
+DEVICE, POLICY, RED = 'expert', 'teleop', 'red'
 TRIES = 3
+GIVE_UP = 3
+"""Seeds in a row of which nothing usable came."""
 CLOSED_S = 20.0
 _BY = 'flashwam record'
 _POLL_S = 0.1
@@ -93,14 +95,18 @@ class Recording:
             signal.signal(number, lambda *_: self._interrupted.set())
         self._supervisor = Supervisor(graph, log)
         self._supervisor.start_in_background()
-        client = None
+        client, seed, lost = None, self._settings.seed, 0
         try:
             client = RolloutClient(self._settings.namespace, self._check)
-            seed = self._settings.seed
             while sum(done.values()) < self._wanted:
                 if seed not in done:
-                    done[seed] = self._record(client, seed)
+                    kept = self._record(client, seed)
+                    lost = lost + 1 if kept is None else 0
+                    if kept is not None:
+                        done[seed] = kept
                     say('  ' + self._standing(done))
+                if lost == GIVE_UP:
+                    raise RunError(f'nothing usable in {TRIES} tries of {GIVE_UP} seeds each')
                 seed += 1
         finally:
             if client is not None:
@@ -110,12 +116,8 @@ class Recording:
             if not self._supervisor.wait(STOP_S):
                 say(f'  some processes have not ended within {STOP_S:.0f} s')
 
-    def _record(self, client, seed: int) -> bool:
-        """Whether the episode of a seed is kept.
-
-        Raises:
-            RunError: no valid one could be made.
-        """
+    def _record(self, client, seed: int) -> bool | None:
+        """Whether the episode of a seed is kept, None if no usable one could be made."""
         from flashwam_ros.action import RunRollout
 
         for _ in range(TRIES):
@@ -124,17 +126,20 @@ class Recording:
             summary = json.loads(result.summary_json)
             sidecar = self._label(summary) if summary['recorded'] else None
             say(_line(seed, summary, sidecar))
-            if result.verdict in OUTCOMES:
+            if sidecar is not None and sidecar.disposition != DISCARD:
                 self._made += 1
-                return result.verdict == SUCCESS
-        raise RunError(f'seed {seed}: not valid in {TRIES} tries, the last time: {result.reason}')
+                return sidecar.disposition == KEEP
+        return None
 
     def _label(self, summary: Mapping) -> Sidecar:
-        """Wait for the recorder to close the file, then say whether it is kept."""
+        """Wait for the recorder to close the file, then say what it is good for."""
         entry = self._find(summary['session'])
-        if summary['verdict'] in OUTCOMES and summary['verdict'] != SUCCESS:
+        quality = entry.sidecar.quality
+        label = KEEP if summary['verdict'] == SUCCESS else ''
+        if summary['verdict'] not in OUTCOMES or quality is None or quality['level'] == RED:
+            label = DISCARD
+        if not label:
             return entry.sidecar
-        label = KEEP if summary['verdict'] == SUCCESS else DISCARD
         return change_sidecar(sidecar_path(entry.path), lambda old: old.labelled(label, _BY))
 
     def _find(self, session: str) -> Entry:
@@ -171,6 +176,8 @@ def _line(seed: int, summary: Mapping, sidecar: Sidecar | None) -> str:
     text += f', {summary["elapsed_s"]:.1f} s, {summary["late_chunks"]} late chunks'
     if sidecar is not None and sidecar.quality is not None:
         text += f', quality {sidecar.score:g} {sidecar.quality["level"]}'
+    if sidecar is not None and sidecar.disposition:
+        text += f': {sidecar.disposition}'
     return text
 
 

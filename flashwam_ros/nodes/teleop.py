@@ -51,6 +51,7 @@ from flashwam_ros.wire.sim_bus import SimBus, SimulatorTimeoutError
 
 STATE_S = 0.1
 POLL_S = 0.01
+SHORTEST_S = 0.001
 STARTING_S = 60.0
 
 
@@ -86,7 +87,7 @@ class TeleopNode(Node):
         self.failed = False
         self.lock = threading.Lock()
         self.started, self._closing = threading.Event(), threading.Event()
-        self.arms = OperatorArms(self, self.contract, wire, Path(folder))
+        self.arms = OperatorArms(self, self.contract, wire, Path(folder), self._rest)
         self._state = self.create_publisher(String, 'teleop/state', STATUS_QOS)
         self.session, self._listener, self._episodes = None, None, None
         if name == 'xr':
@@ -158,6 +159,11 @@ class TeleopNode(Node):
         with self.lock:
             self.session.driver(msg.mode, msg.events)
 
+    def _rest(self) -> None:
+        if self.session is not None:
+            with self.lock:
+                self.session.rest()
+
     def _on_applied(self, msg: AppliedActions) -> None:
         account = convert.applied_from_msg(msg)
         start_ns = account.start_ns - ros_offset_ns(self.get_clock())
@@ -223,7 +229,7 @@ class TeleopNode(Node):
             if after == 'lost' != before:
                 threading.Thread(target=self._lost, daemon=True).start()
             wait_s = POLL_S if due_ns is None else (due_ns - time.monotonic_ns()) * 1e-9
-            self._closing.wait(min(max(wait_s, 0.0), POLL_S))
+            self._closing.wait(min(max(wait_s, SHORTEST_S), POLL_S))
 
     def _lost(self) -> None:
         try:

@@ -69,8 +69,6 @@ class ArmCommand:
 
     Attributes:
         clutch: The dead-man switch is held.
-        press: Which press of the clutch this is: with another number it was let go in between,
-            however short that was.
         twist: Hand velocity, linear (m/s) then angular (rad/s) about the base's axes; None for a
             device that gives poses.
         pose: Where the device's hand is, any origin: only its motion since the clutch was pressed
@@ -78,14 +76,16 @@ class ArmCommand:
         opening: Jaw opening wanted, 0 closed to 1 open; it counts once it has changed since the
             clutch was pressed.
         opening_rate: Change of the jaw opening (1/s), positive opens.
+        press: Which press of the clutch this is: with another number it was let go in between,
+            however short that was.
     """
 
     clutch: bool = False
-    press: int = 0
     twist: tuple[float, ...] | None = None
     pose: Pose | None = None
     opening: float | None = None
     opening_rate: float = 0.0
+    press: int = 0
 
     def __post_init__(self) -> None:
         """Check the numbers.

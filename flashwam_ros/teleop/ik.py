@@ -27,6 +27,8 @@ _ARMS = slice(0, 2 * ARM_JOINTS)
 _SOLVER = 'daqp'
 _REGULAR = 1e-9
 _BITS = {2: 'left', 4: 'right', 8: 'torso'}
+_SETTLING = 4.0
+"""A hand at a fourth of its fastest lets its elbow settle at full weight."""
 _REST = np.array([-0.2, 0.6, -0.3, 0.6, 0, 0, 0, -0.2, -0.6, 0.3, 0.6, 0, 0, 0])
 """Posture that free elbows settle to: outwards, as the twin's demonstrations have it."""
 
@@ -213,6 +215,7 @@ class ArmIk:
         self._bounds.set(state, moving, dt)
         tasks = [self._damping, self._posture]
         self._posture.gain = min(dt / self.settings.posture_s, 1.0)
+        self._posture.set_cost(self._posture_cost(targets, leads, dt))
         for hand, target, lead in zip(self._hands, targets, leads, strict=True):
             if target is not None:
                 hand.set_target(self._shaped(hand.frame_name, target, lead))
@@ -229,6 +232,15 @@ class ArmIk:
             self.braked_steps += 1
             step = self._bounds.braked(state, dt) * dt
         return ArmState(state.q + step, step / dt)
+
+    def _posture_cost(self, targets, leads, dt: float) -> np.ndarray:
+        """Elbows settle while their hand moves, (14,); without a command nothing moves."""
+        full = np.repeat([self.settings.linear_speed, self.settings.angular_speed], 3) * dt
+        shares = [
+            0.0 if target is None else min(_SETTLING * float(np.abs(lead / full).max()), 1.0)
+            for target, lead in zip(targets, leads, strict=True)
+        ]
+        return self.settings.posture_cost * np.repeat(shares, ARM_JOINTS)
 
     def _shaped(self, name: str, target: mink.SE3, lead: np.ndarray) -> mink.SE3:
         """Where the hand should be after this step: the lead, and a share of what is left."""

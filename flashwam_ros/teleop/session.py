@@ -70,8 +70,9 @@ class TeleopSession:
         if any(event.startswith('stop:') for event in events) and mode in _HELD:
             self._end('stopped', 'STOP: give the arms back and take them over anew to go on')
         for event in events:
-            if event.startswith('chunk_rejected'):
-                self.note = event
+            if event.startswith('chunk_rejected') and self.state == 'streaming':
+                # The driver takes none of those that would follow either.
+                self._end('ready', f'{event}; press the clutch again')
         if mode not in _HELD:
             if self.state == 'streaming':
                 self.note = f'the driver went to {mode}'
@@ -80,6 +81,11 @@ class TeleopSession:
         elif self.state in ('waiting', 'lost') and self._mode not in _HELD:
             self.state, self.note, self._ready_ns = 'ready', '', 0
         self._mode = mode
+
+    def rest(self) -> None:
+        """Send no more: the arms are about to be given back."""
+        if self.state == 'streaming':
+            self._end('ready')
 
     def in_force(self, command: np.ndarray) -> None:
         """Take the command that the driver writes, (16,)."""
@@ -121,10 +127,10 @@ class TeleopSession:
             self._maybe_begin(operator, now_ns)
         if self.state != 'streaming':
             return None
-        if self.stream.silent:
+        if self.stream.silent(now_ns):
             self._end('ready', self.note or 'the driver does not execute the chunks')
             return None
-        return self._chunk(operator, now_ns) if now_ns >= self.stream.due_ns else None
+        return self._chunk(operator, now_ns) if self.stream.wanted(now_ns) else None
 
     @property
     def due_ns(self) -> int | None:

@@ -20,7 +20,7 @@ from flashwam_ros.teleop.settings import TeleopSettings
 
 _KEPT = 8
 _FOLLOW_RAD = 0.02
-_SILENT_CHUNKS = 5
+_SILENT_NS = 1_000_000_000
 
 
 class ChunkStream:
@@ -55,10 +55,17 @@ class ChunkStream:
         """When planning of the next chunk should begin."""
         return self._end_ns - self._lead_ns
 
-    @property
-    def silent(self) -> bool:
-        """Whether the driver has not told of any of the last chunks: it executes none."""
-        return self._next - 1 - self._accounted >= _SILENT_CHUNKS
+    def wanted(self, now_ns: int) -> bool:
+        """Whether the next chunk is to be sent now.
+
+        Not before the driver has begun the last one: on a busy machine that may be later than was
+        reckoned, and a chunk too many would be refused, and with it all that follow.
+        """
+        return now_ns >= self.due_ns and self._accounted == self._next - 1
+
+    def silent(self, now_ns: int) -> bool:
+        """Whether the driver does not tell of the last chunk: it does not execute it."""
+        return self._accounted < self._next - 1 and now_ns - self._end_ns > _SILENT_NS
 
     def chunk(
         self, rows: np.ndarray, stamp_ns: int, now_ns: int, latency_s: Mapping[str, float]

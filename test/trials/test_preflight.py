@@ -190,6 +190,18 @@ def test_numpy_values_become_json():
     assert json.loads(preflight(seen).to_json())['ok'] is True
 
 
+def test_where_an_operator_steers_nothing_is_asked_of_a_policy():
+    steered = replace(GREEN, policy=PolicySeen('', contract_differences=()))
+    report = preflight(steered)
+    asked = {result.name for result in preflight(GREEN).results}
+    assert report.ok, report.table()
+    assert asked - {r.name for r in report.results} == {'policy_warm', 'chunk_latency', 'promoted'}
+    other = replace(steered, policy=PolicySeen('', contract_differences=('driver: contract x',)))
+    assert [r.name for r in preflight(other).of_level('red')] == ['contract']
+    silent = replace(steered, policy=PolicySeen(''))
+    assert [r.name for r in preflight(silent).of_level('red')] == ['contract']
+
+
 def test_the_expert_needs_no_promotion():
     assert preflight(policy(backend='expert', promoted=None)).of_level('amber') == ()
 
