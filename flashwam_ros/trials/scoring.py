@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flashwam_ros.trials.validity import STOP_WORDS
+
 
 @dataclass(frozen=True)
 class Score:
@@ -43,7 +45,7 @@ def _termination(summary: Mapping[str, Any]) -> str:
     reason = summary['reason']
     if reason.startswith('time_limit'):
         return 'timeout'
-    if summary['verdict'] == 'invalid' and reason.startswith(('cancelled', 'interrupted')):
+    if summary['verdict'] == 'invalid' and reason.startswith(STOP_WORDS):
         return 'operator_stop'
     if reason.startswith('tracking'):
         return 'safety_stop'

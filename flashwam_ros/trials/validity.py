@@ -14,7 +14,8 @@ LATE, STALE, LIMIT, HOLD = 'late_chunk', 'stale_camera', 'limit_saturated', 'hol
 STOPPED, SLOW, FAULT = 'operator_stop', 'real_time_factor', 'fault'
 REASONS = (LATE, STALE, LIMIT, HOLD, STOPPED, SLOW, FAULT)
 _CAMERA_WORDS = ('StreamError', 'no key frame from camera', 'is stale')
-_OPERATOR_WORDS = ('cancelled', 'interrupted', 'operator', 'stop requested')
+STOP_WORDS = ('cancelled', 'interrupted', 'stop', 'remote_stop')
+"""How a reason begins where somebody ended the rollout."""
 
 
 def deployment(summary: Mapping[str, Any], limits: Validity) -> dict[str, str]:
@@ -41,6 +42,9 @@ def deployment(summary: Mapping[str, Any], limits: Validity) -> dict[str, str]:
     factor = summary['real_time_factor']
     if factor is not None and factor < limits.real_time_factor:
         found[SLOW] = f'{factor:.3f} < {limits.real_time_factor:g}'
+    pressed = [text for text in summary.get('events', ()) if text.startswith('stop: ')]
+    if pressed:
+        found[STOPPED] = pressed[0]
     found.update(_from_reason(summary))
     return found
 
@@ -52,7 +56,7 @@ def _from_reason(summary: Mapping[str, Any]) -> dict[str, str]:
     reason = summary['reason']
     if any(word in reason for word in _CAMERA_WORDS):
         return {STALE: reason}
-    if reason.startswith(_OPERATOR_WORDS):
+    if reason.startswith(STOP_WORDS):
         return {STOPPED: reason}
     if reason.startswith('real_time_factor'):
         return {}

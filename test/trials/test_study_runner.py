@@ -1,0 +1,323 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The runner against fieldtrial's own store: order, voids, operators, and kills at any moment.
+
+Regressions pinned: nothing finished is lost, and no trial that finished is run again, wherever a
+SIGKILL falls.
+"""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+
+import pytest
+from study_support import PaperRig, free_port, small_study, summary_of
+
+from flashwam_ros.trials import runner as runner_module
+from flashwam_ros.trials.compile import compile_study
+from flashwam_ros.trials.fieldtrial_program import Server, fieldtrial_path
+from flashwam_ros.trials.journal import Journal, JournalError, read_journal
+from flashwam_ros.trials.runner import StudyRunner
+from flashwam_ros.trials.store import Store, StoreError
+from flashwam_ros.trials.study import StudyError
+
+try:
+    fieldtrial_path()
+except StudyError:
+    pytest.skip('no fieldtrial here', allow_module_level=True)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+TASK = 'red_bottle'
+KILLS = 40
+
+
+class Desk:
+    """One server for the module; each test compiles studies of its own below its folder."""
+
+    def __init__(self, folder, url):
+        self.folder, self.url, self._count = folder, url, 0
+
+    def study(self, **changes):
+        self._count += 1
+        name = f's{self._count}'
+        compiled = compile_study(small_study(name=name, **changes), self.folder / name)
+        # The server finds studies in the folder that it serves.
+        os.symlink(compiled.task_folder(TASK), self.folder / 'served' / name)
+        return compiled, Store(self.url, name)
+
+    def run(self, compiled, store, rig=None, stop=lambda: False, most=0):
+        journal = Journal(compiled.folder)
+        try:
+            lines = []
+            runner = StudyRunner(compiled, {TASK: store}, rig or PaperRig(compiled.folder),
+                                 journal, lines.append, stop)  # fmt: skip
+            return runner.run(most=most), lines
+        finally:
+            journal.close()
+
+
+@pytest.fixture(scope='module')
+def desk(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('studies')
+    (folder / 'served').mkdir()
+    with Server(folder / 'served', free_port()) as server:
+        yield Desk(folder, server.url)
+
+
+def moved(compiled):
+    """(trial -> times the arms moved to the end, began) from the rig's own log."""
+    path = compiled.folder / 'moved.log'
+    words = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    ended = Counter(trial for what, trial, *_ in words if what == 'ended')
+    began = Counter(trial for what, trial, *_ in words if what == 'began')
+    return ended, began
+
+
+def check_complete(compiled, store):
+    """All planned trials are there once, and what finished on the rig is what the store has."""
+    trials = store.trials()
+    done = [trial for trial in trials if trial['status'] == 'completed']
+    study = compiled.study
+    pairs = Counter((t['slot']['blind_code'], t['slot']['factors']['seed']) for t in done)
+    assert len(pairs) == len(study.arms) * study.rollouts
+    assert set(pairs.values()) == {1}
+    ended, began = moved(compiled)
+    assert max(began.values()) == 1, 'the arms moved twice for one trial'
+    assert set(ended) == {trial['trial_id'] for trial in done}, 'a finished rollout was lost'
+    assert all(trial['media'] for trial in done)
+    assert store.next() is None
+
+
+def test_a_study_from_end_to_end(desk):
+    compiled, store = desk.study()
+    count, lines = desk.run(compiled, store)
+    assert count == 4
+    check_complete(compiled, store)
+    trial = store.trials()[0]
+    outcome = trial['stage'], trial['termination'], trial['duration_s']
+    assert outcome == ('lifted', 'success', 4.5)
+    said = ' '.join(lines)
+    assert 'ahead' not in said and 'waits' not in said
+    assert desk.run(compiled, store)[0] == 0
+
+
+def test_the_arm_behind_a_code_gets_its_execution(desk):
+    compiled, store = desk.study()
+    asked = []
+
+    def outcome(request):
+        asked.append(request)
+        return summary_of(request)
+
+    desk.run(compiled, store, PaperRig(compiled.folder, outcome))
+    codes = compiled.unseal()[TASK]
+    for request in asked:
+        arm = compiled.study.arm(codes[request.arm.split('.')[1]])
+        assert (request.execution, request.time_limit_s) == (arm.execution, 10.0)
+    assert len({(r.arm, r.seed) for r in asked}) == 4
+
+
+def test_what_never_moved_is_void_and_comes_again(desk):
+    compiled, store = desk.study()
+    reds = iter([True, False, True])
+
+    def outcome(request):
+        if not next(reds, False):
+            return summary_of(request)
+        return summary_of(request, success=False, moved=False, verdict='invalid',
+                          reason='preflight: battery')  # fmt: skip
+
+    assert desk.run(compiled, store, PaperRig(compiled.folder, outcome))[0] == 4
+    trials = store.trials()
+    assert [t['status'] for t in trials].count('invalid') == 2
+    assert 'preflight: battery' in trials[0]['invalid_reason']
+
+
+def test_three_voids_in_a_row_end_it(desk):
+    compiled, store = desk.study()
+
+    def outcome(request):
+        return summary_of(request, success=False, moved=False, verdict='invalid', reason='no wire')
+
+    with pytest.raises(StudyError, match='3 trials in a row.*no wire'):
+        desk.run(compiled, store, PaperRig(compiled.folder, outcome))
+
+
+def test_a_fault_in_motion_counts_and_is_not_deployment_valid(desk):
+    compiled, store = desk.study()
+
+    def outcome(request):
+        return summary_of(request, success=False, verdict='invalid', reason='state_lost')
+
+    assert desk.run(compiled, store, PaperRig(compiled.folder, outcome))[0] == 4
+    assert {t['termination'] for t in store.trials()} == {'robot_fault'}
+    finished = [e for e in read_journal(compiled.folder) if e['kind'] == 'finished']
+    assert {tuple(e['not_deployment']) for e in finished} == {('fault',)}
+
+
+def test_most_and_stop(desk):
+    compiled, store = desk.study()
+    assert desk.run(compiled, store, most=1)[0] == 1
+    assert desk.run(compiled, store, stop=lambda: True)[0] == 0
+    assert desk.run(compiled, store)[0] == 3
+    check_complete(compiled, store)
+
+
+def test_one_runner_at_a_time(desk):
+    compiled, _ = desk.study()
+    journal = Journal(compiled.folder)
+    with pytest.raises(JournalError, match='another runner'):
+        Journal(compiled.folder)
+    journal.close()
+
+
+def test_a_torn_line_is_dropped_and_a_damaged_one_refused(tmp_path):
+    journal = Journal(tmp_path)
+    journal.add('begun', trial='a')
+    journal.close()
+    path = tmp_path / 'journal.jsonl'
+    path.write_bytes(path.read_bytes() + b'{"kind": "fin')
+    journal = Journal(tmp_path)
+    journal.add('voided', trial='a')
+    journal.close()
+    assert [entry['kind'] for entry in read_journal(tmp_path)] == ['begun', 'voided']
+    path.write_bytes(b'nonsense\n' + path.read_bytes())
+    with pytest.raises(JournalError, match='line 1'):
+        Journal(tmp_path)
+
+
+def test_a_store_that_is_gone_is_named(desk):
+    with pytest.raises(StoreError, match='no answer'):
+        Store(f'http://127.0.0.1:{free_port()}', 's').next()
+
+
+# -- the operator scores --------------------------------------------------------------------------
+
+
+class Operator:
+    """Starts, sees and labels trials as a person does in fieldtrial's console."""
+
+    def __init__(self, store):
+        self.store = store
+        self.session = store.start_session('ana', 'rig')
+        self.start()
+
+    def start(self):
+        slot = self.store.next()
+        return slot and self.store.start_trial(slot['slot_id'], self.session)
+
+    def label(self, _seconds=0):
+        for trial in self.store.trials():
+            if trial['status'] == 'running' and trial['ended_at']:
+                self.store.complete_trial(trial, stage='grasped', termination='stuck', notes='',
+                                          duration_s=3.0)  # fmt: skip
+                self.start()
+
+
+def test_an_operator_starts_and_labels(desk, monkeypatch):
+    compiled, store = desk.study(score='operator')
+    operator = Operator(store)
+    monkeypatch.setattr(runner_module.time, 'sleep', operator.label)
+    assert desk.run(compiled, store)[0] == 4
+    check_complete(compiled, store)
+    assert {t['stage'] for t in store.trials()} == {'grasped'}
+
+
+def test_an_operators_stop_ends_the_rollout_and_counts(desk, monkeypatch):
+    compiled, store = desk.study(score='operator')
+    operator = Operator(store)
+    monkeypatch.setattr(runner_module.time, 'sleep', operator.label)
+    monkeypatch.setattr(runner_module, '_POLL_S', 0.0)
+
+    class Stopped(PaperRig):
+        def run(self, request, stop):
+            store.stop_trial(store.trial(request.trial))
+            assert stop()
+            return super().run(request, stop)
+
+    def outcome(request):
+        return summary_of(request, success=False, verdict='invalid', reason='cancelled')
+
+    assert desk.run(compiled, store, Stopped(compiled.folder, outcome))[0] == 4
+    finished = [e for e in read_journal(compiled.folder) if e['kind'] == 'finished']
+    assert {tuple(e['not_deployment']) for e in finished} == {('operator_stop',)}
+
+
+# -- kills ----------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing in the runner may catch it."""
+
+
+def interrupt(monkeypatch, at):
+    """Die at the `at`-th moment: before and after everything that leaves a trace."""
+    count = [0]
+
+    def passing(original):
+        def call(self, *args, **kwargs):
+            for after in (False, True):
+                count[0] += 1
+                if count[0] - 1 == at:
+                    raise Killed
+                if not after:
+                    result = original(self, *args, **kwargs)
+            return result
+
+        return call
+
+    for owner, names in ((Journal, ('add',)), (PaperRig, ('run',)), (Store, (
+            'start_session', 'start_trial', 'complete_trial', 'void_trial', 'attach',
+            'end_session'))):  # fmt: skip
+        for name in names:
+            monkeypatch.setattr(owner, name, passing(getattr(owner, name)))
+
+
+def test_killed_before_and_after_every_single_write(desk):
+    """One study, and one death further on in each of its runs."""
+    compiled, store = desk.study(rollouts=3)
+    deaths = 0
+    for at in [*range(16), 1, 3, 5, 7, 9, 11]:
+        with pytest.MonkeyPatch.context() as patch:
+            interrupt(patch, at)
+            try:
+                desk.run(compiled, store)
+            except Killed:
+                deaths += 1
+    desk.run(compiled, store)
+    assert deaths >= 12
+    check_complete_but_for_voids(compiled, store)
+
+
+def check_complete_but_for_voids(compiled, store):
+    """As `check_complete`; what never came to its end may be void."""
+    check_complete(compiled, store)
+    for trial in store.trials():
+        assert trial['status'] in ('completed', 'invalid')
+
+
+def a_moment():
+    time.sleep(random.Random(os.getpid()).uniform(0.0, 0.03))
+
+
+def test_sigkill_at_random_moments(desk):
+    """40 times a process of its own is killed; what its rig finished is never lost or repeated."""
+    compiled, store = desk.study(rollouts=12)
+    draw, kills = random.Random(4), 0
+    while store.next() is not None or any(t['status'] == 'running' for t in store.trials()):
+        child = os.fork()
+        if child == 0:
+            try:
+                desk.run(compiled, store, PaperRig(compiled.folder, pause=a_moment))
+            finally:
+                os._exit(0)
+        if kills < KILLS:
+            time.sleep(draw.uniform(0.0, 0.35))
+            os.kill(child, signal.SIGKILL)
+            kills += 1
+        os.waitpid(child, 0)
+    desk.run(compiled, store)
+    assert kills >= KILLS // 2, 'the study was over before it was killed often enough'
+    check_complete_but_for_voids(compiled, store)
