@@ -30,6 +30,7 @@ from flashwam_ros.policy.protocol import PolicyError
 from flashwam_ros.robot.contract import RobotContract
 
 DEFAULT_FOLDER = Path('episodes')
+ARMS = 'arms.json'
 _FAILURES = (OSError, EpisodeError, SidecarError, ImageError, PolicyError)
 
 
@@ -50,18 +51,19 @@ def _choice(episode: Episode, options: argparse.Namespace, steps: tuple[int, int
     Raises:
         EpisodeError: it is not there, or the folder holds another one by now.
     """
-    sidecar = episode.sidecar
-    if options.arms is not None:
-        code = sidecar.extra.get('arm', '')
-        arms = read_arms(options.arms)
+    sidecar, code = episode.sidecar, episode.sidecar.extra.get('arm', '')
+    if code:
+        # Episodes of a study lie in its folder; the sidecar names what the graph began with.
+        path = options.arms or episode.path.absolute().parent.parent / ARMS
+        arms = read_arms(path)
         if code not in arms:
-            raise EpisodeError(f'{episode.path}: its arm {code!r} is not in {options.arms}')
+            raise EpisodeError(f'{episode.path}: its arm {code!r} is not in {path}')
         return arms[code]
     folder = str(options.checkpoint or sidecar.checkpoint)
     if not Path(folder, 'flashwam.json').is_file():
         raise EpisodeError(
             f'{episode.path}: its checkpoint {folder or "(not recorded)"} is not here: say where '
-            'it is with --checkpoint FOLDER, for a trial of a study with --arms ARMS.JSON'
+            'it is with --checkpoint FOLDER'
         )
     found = checkpoint_hash(folder)
     if sidecar.checkpoint_sha256 and sidecar.checkpoint_sha256 != found:
@@ -87,7 +89,8 @@ def _replay_parser() -> argparse.ArgumentParser:
     parser.add_argument('--folder', type=Path, default=DEFAULT_FOLDER,
                         help='where episodes lie (default: %(default)s)')  # fmt: skip
     parser.add_argument('--checkpoint', type=Path, help='where the model is now')
-    parser.add_argument('--arms', type=Path, help='arms.json of the study that it is a trial of')
+    parser.add_argument('--arms', type=Path, help='arms.json of the study that it is a trial of '
+                        '(default: that in the folder above)')  # fmt: skip
     parser.add_argument('--tolerance', type=float, default=0.0, metavar='RAD',
                         help='what still counts as the same (default: %(default)s)')  # fmt: skip
     parser.add_argument('--json', action='store_true', help='print the report as JSON')

@@ -217,9 +217,11 @@ def test_the_command_says_it_with_its_exit_code(record, checkpoint, tmp_path, ca
     assert 'the same within 10 rad' in capsys.readouterr().out
 
 
-def test_a_study_names_the_model_of_a_trial_by_its_arm(record, checkpoint, tmp_path):
-    path, _ = record('sync', checkpoint='', checkpoint_sha256='', extra={'arm': 'B'})
-    arms = tmp_path / 'arms.json'
+def test_a_study_names_the_model_of_a_trial_by_its_arm(record, checkpoint, tmp_path, capsys):
+    path, _ = record('sync', checkpoint='/of/the/first/arm', extra={'arm': 'B'})
+    assert replay_command.replay_main([str(path)]) == 2
+    assert 'arms.json' in capsys.readouterr().err
+    arms = tmp_path / 'somewhere.json'
     arms.write_text(json.dumps({'B': {'policy': 'wam', 'checkpoint': str(checkpoint),
                                       'video_steps': 1, 'action_steps': 1}}))
     assert replay_command.replay_main([str(path), '--arms', str(arms)]) == 0
@@ -230,7 +232,7 @@ def test_a_study_names_the_model_of_a_trial_by_its_arm(record, checkpoint, tmp_p
     ({'checkpoint': '/nowhere'}, (), 'its checkpoint /nowhere is not here'),
     ({'execution': ''}, (), 'names no execution mode'),
     ({'checkpoint_sha256': 'f' * 64}, (), 'holds another model'),
-    ({}, ('--arms', '/nowhere.json'), 'arms: /nowhere.json'),
+    ({'extra': {'arm': 'B'}}, ('--arms', '/nowhere.json'), 'arms: /nowhere.json'),
 ])
 def test_what_cannot_be_replayed_is_refused_with_a_reason(record, capsys, sidecar, words, says):
     path, _ = record('sync')
