@@ -78,7 +78,7 @@ class Recording:
         self._began = time.monotonic()
         self._made = 0
 
-    def run(self, graph, log: Log) -> None:
+    def run(self, graph, log: Path) -> None:
         """Record what is still missing.
 
         Raises:
@@ -93,7 +93,7 @@ class Recording:
         os.environ.update(dict(graph['teleop'].environment))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self._interrupted.set())
-        self._supervisor = Supervisor(graph, log)
+        self._supervisor = Supervisor(graph, Log(log))
         self._supervisor.start_in_background()
         client, seed, lost = None, self._settings.seed, 0
         try:
@@ -198,8 +198,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         sys.stderr.write(f'flashwam record: {error}\n')
         return 2
-    log = Log(Path(settings.episodes_dir) / 'last_record.log')
-    say(f'{settings.task} into {settings.episodes_dir}; all output: {log.path}')
+    log = Path(settings.episodes_dir) / 'last_record.log'
+    say(f'{settings.task} into {settings.episodes_dir}; all output: {log}')
     code = 0
     try:
         Recording(settings, int(count)).run(graph, log)
