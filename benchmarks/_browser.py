@@ -8,6 +8,7 @@ Speaks the DevTools protocol; the browser is the system's own (Debian: `apt inst
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -85,10 +86,8 @@ class Browser:
         """End the browser and all of its processes."""
         if hasattr(self, '_socket'):
             self._socket.close()
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait(10.0)
         self._folder.cleanup()
 

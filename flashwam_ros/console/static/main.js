@@ -22,7 +22,7 @@ let about = null;
 let snapshot = null;
 let heard = performance.now();
 let told = { text: '', until: 0 };
-let stopped = 0;
+let stopped = -DOUBLE_MS;
 let episode = '';
 let lostSince = null;
 let cameras, drive, episodes, joints, state;
@@ -108,6 +108,8 @@ function tick() {
 
 function connection(silent) {
   const lost = silent > LOST_S;
+  // What is held now must not count when the connection comes back.
+  if (lost) drive?.letGo();
   const chip = find('connection');
   chip.className = `chip ${lost ? 'bad' : 'good'}`;
   write(chip, lost ? 'not connected' : about.robot === 'twin' ? 'simulated robot' : 'robot');
