@@ -19,7 +19,8 @@ TASK, SEED = 'red_bottle', 5
 SLOW_S = 240.0
 #: What a machine that is busy with something else may add.
 BUSY = {f'{check}: {key}' for check in ('camera_age', 'camera_rate')
-        for key in ('head', 'left_wrist', 'right_wrist')} | {'stamp_skew'}  # fmt: skip
+        for key in ('head', 'left_wrist', 'right_wrist')} | {
+            'stamp_skew', 'state_rate', 'state_age', 'state_lag'}  # fmt: skip
 _MACHINE = Path(__file__).with_name('machine_faults')
 
 
