@@ -260,6 +260,7 @@ def _teleop(settings: Settings) -> Process:
             *_common(settings),
             *_wire(settings),
             ('device', settings.device),
+            ('mapping', settings.mapping),
             ('seed', settings.seed),
             # A real robot is taken over only when somebody asks for it; the expert for an episode.
             ('auto_engage', settings.robot == 'twin' and settings.device in ('web', 'joy')),

@@ -52,6 +52,8 @@ ARGUMENTS: tuple[Argument, ...] = (
              'gamepad; expert: the script that demonstrates the task, as an operator (twin only); '
              'xr: the vendor\'s program moves the robot, the driver stays passive', '',
              ('', *DEVICES)),
+    Argument('mapping', 'device:=joy: file that says what which axis and button does; default: '
+             'config/teleop/joy.yaml', ''),
     Argument('checkpoint', 'folder of the world-action model, or a name under models/; must be '
              'given for a real robot, as the default was trained in the simulator',
              DEFAULT_CHECKPOINT),
@@ -107,6 +109,7 @@ class Settings:
     robot: str
     policy: str
     device: str
+    mapping: str
     checkpoint: str
     study: str
     study_options: str
@@ -162,6 +165,7 @@ class Settings:
             robot=texts['robot'],
             policy=texts['policy'],
             device=texts['device'],
+            mapping=_file(texts['mapping']),
             checkpoint=checkpoint,
             study=texts['study'],
             study_options=texts['study_options'],
@@ -260,6 +264,14 @@ def _whole(texts: Mapping[str, str], name: str, lower: int, upper: int) -> int:
     if not lower <= value <= upper:
         raise SettingsError(f'{name}:={value} is not between {lower} and {upper}')
     return value
+
+
+def _file(text: str) -> str:
+    """Absolute path of a file that must be there; '' for none."""
+    path = Path(text).expanduser().absolute()
+    if text and not path.is_file():
+        raise SettingsError(f'mapping:={text} is not a file')
+    return str(path) if text else ''
 
 
 def _checkpoint(text: str) -> str:

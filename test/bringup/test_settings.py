@@ -86,3 +86,12 @@ def test_a_launch_is_refused_on_a_shared_domain(monkeypatch):
     monkeypatch.setenv('ROS_DOMAIN_ID', '1')
     with pytest.raises(SettingsError, match='they would hear each other'):
         graph_for(EXPERT)
+
+
+def test_a_mapping_must_be_a_file(tmp_path):
+    file = tmp_path / 'pad.yaml'
+    file.touch()
+    assert Settings.parse({'device': 'joy', 'mapping': str(file)}).mapping == str(file)
+    assert Settings.parse({}).mapping == ''
+    with pytest.raises(SettingsError, match='mapping'):
+        Settings.parse({'device': 'joy', 'mapping': str(tmp_path)})
