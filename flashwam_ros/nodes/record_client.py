@@ -6,9 +6,10 @@ usage: flashwam record task:=NAME episodes:=N [seed:=FIRST] [name:=value ...]
 
 Starts the graph in the simulator; seed after seed the scene is reset, the episode recorded and
 scored, until N are kept. A solved one is labelled keep, a failed one stays with its verdict; what
-is invalid (red preflight, a machine too busy for real time) or of red quality is labelled discard
-and its seed tried again. Seeds that are done already, in episodes_dir, are not repeated: after an
-interruption the same command goes on. Takes the other arguments of `flashwam launch teleop`.
+is invalid (red preflight, a machine too busy for real time), of red quality or not fit for an
+export is labelled discard and its seed tried again. Seeds that are done already, in episodes_dir,
+are not repeated: after an interruption the same command goes on. Takes the other arguments of
+`flashwam launch teleop`.
 
 Exit code: 0 when N are kept, 1 otherwise, 2 for wrong arguments.
 """
@@ -27,7 +28,9 @@ from pathlib import Path
 from flashwam_ros.bringup.command import graph_for
 from flashwam_ros.bringup.settings import Settings, SettingsError
 from flashwam_ros.bringup.supervisor import Supervisor
+from flashwam_ros.episodes.grid_rows import grid_rows
 from flashwam_ros.episodes.library import Entry, list_episodes
+from flashwam_ros.episodes.reader import EpisodeError, read_episode
 from flashwam_ros.episodes.sidecar import (
     CLOSED,
     DISCARD,
@@ -39,6 +42,7 @@ from flashwam_ros.episodes.sidecar import (
     sidecar_path,
 )
 from flashwam_ros.nodes.run_client import STOP_S, Log, RunError, parse, say
+from flashwam_ros.robot.contract import RobotContract
 
 DEVICE, POLICY, RED = 'expert', 'teleop', 'red'
 TRIES = 3
@@ -134,9 +138,9 @@ class Recording:
     def _label(self, summary: Mapping) -> Sidecar:
         """Wait for the recorder to close the file, then say what it is good for."""
         entry = self._find(summary['session'])
-        quality = entry.sidecar.quality
         label = KEEP if summary['verdict'] == SUCCESS else ''
-        if summary['verdict'] not in OUTCOMES or quality is None or quality['level'] == RED:
+        if fault := _fault(entry, summary):
+            say(f'  discarded: {fault}')
             label = DISCARD
         if not label:
             return entry.sidecar
@@ -167,6 +171,22 @@ class Recording:
             each_s = (time.monotonic() - self._began) / self._made
             text += f', about {each_s * (self._wanted - kept) / 60.0:.0f} min to go'
         return text
+
+
+def _fault(entry: Entry, summary: Mapping) -> str:
+    """Why an episode is of no use, whatever its outcome; '' if it is of use."""
+    quality = entry.sidecar.quality
+    if summary['verdict'] not in OUTCOMES:
+        return summary['reason']
+    if quality is None or quality['level'] == RED:
+        return 'quality red: ' + ', '.join(
+            sorted({finding['name'] for finding in (quality or {}).get('findings', ())}))
+    contract = RobotContract.load()
+    try:
+        grid_rows(read_episode(entry.path, contract), contract, contract.row_rate_hz)
+    except EpisodeError as error:
+        return f'not fit for an export: {error}'
+    return ''
 
 
 def _line(seed: int, summary: Mapping, sidecar: Sidecar | None) -> str:
