@@ -2,11 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A console over a pretended graph, episodes on its shelf, a browser, and a cable to pull."""
 
-import contextlib
 import importlib.util
-import socket
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -56,54 +53,10 @@ def graph(make_graph):
     return make_graph()
 
 
-class Cable:
-    """TCP connections through us that can be pulled: nothing moves then, and nothing is closed."""
-
-    def __init__(self, port):
-        self._target = ('127.0.0.1', port)
-        self._listener = socket.create_server(('127.0.0.1', 0))
-        self.port = self._listener.getsockname()[1]
-        self._plugged = threading.Event()
-        self._plugged.set()
-        self._sockets = [self._listener]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def pull(self):
-        self._plugged.clear()
-
-    def plug(self):
-        self._plugged.set()
-
-    def _accept(self):
-        while True:
-            try:
-                near, _ = self._listener.accept()
-                far = socket.create_connection(self._target)
-            except OSError:
-                return
-            for one in (near, far):
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._sockets += [near, far]
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
-
-    def _carry(self, source, sink):
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                self._plugged.wait()
-                sink.sendall(data)
-        for one in (source, sink):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-    def close(self):
-        self._plugged.set()
-        for one in self._sockets:
-            one.close()
-
-
 @pytest.fixture
 def make_cable():
+    from benchmarks._cable import Cable
+
     cables = []
 
     def make(port):
