@@ -187,7 +187,7 @@ class Vendor:
         self.bus.close()
 
 
-@pytest.mark.parametrize('rig', [{'device': 'xr'}], indirect=True)
+@pytest.mark.parametrize('rig', [{'device': 'xr', 'record': 'true'}], indirect=True)
 def test_the_vendors_commands_are_recorded_as_the_action(rig):
     listener = rig.stack.listener
     rig.until(lambda: rig.state() == 'listening' and listener.mode(), 'the graph')
@@ -243,7 +243,10 @@ def record(folder, episodes):
 
 
 def test_the_experts_demonstration_is_recorded_scored_and_labelled(tmp_path):
-    done = record(tmp_path, 1)
+    for _ in range(TRIES):  # a busy machine: the same command goes on
+        done = record(tmp_path, 1)
+        if 'nothing usable' not in done.stderr:
+            break
     assert done.returncode == 0, done.stdout + done.stderr
     assert '1 of 1 kept' in done.stdout
     sidecars = [load_sidecar(path) for path in tmp_path.glob('*.json')]
