@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 COLORS = ('#1b4f8a', '#c0504d', '#4f8a3c', '#8a5aa8', '#c98a1b', '#2a9d9d', '#7a7a7a', '#a8324f')
-_LABEL, _PANEL, _GAP, _ROW, _TOP = 150, 200, 26, 22, 40
+_LABEL, _PANEL, _GAP, _ROW, _TOP = 150, 200, 44, 22, 40
 _INK, _FAINT = '#222', '#d8d8d8'
 
 

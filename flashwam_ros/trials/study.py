@@ -92,7 +92,7 @@ class Validity:
 
     late_chunks: int = 0
     hold_s: float = 0.1
-    limited_share: float = 0.02
+    limited_share: float = 0.25
     real_time_factor: float = 0.98
 
 
