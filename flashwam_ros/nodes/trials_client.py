@@ -25,7 +25,6 @@ from flashwam_ros.trials.runner import TrialRequest
 from flashwam_ros.trials.study import StudyError
 
 _LOG = 'graph.log'
-_REFUSED_S = 5.0
 
 
 class GraphRig:
@@ -34,7 +33,6 @@ class GraphRig:
     Args:
         folder: of the rollouts, as the graph has it.
         namespace: of the graph.
-        stop: true once the process shall end.
     """
 
     def __init__(self, folder: Path, namespace: str):
