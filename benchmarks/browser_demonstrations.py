@@ -38,7 +38,7 @@ from flashwam_ros.twin.world_json import world_from_dict  # noqa: E402
 from flashwam_ros.wire.sim_bus import SimBus  # noqa: E402
 
 PLACE, CONSOLE_PORT = Place(ros_domain=57, unitree_domain=58, port=22160), 22170
-READY_S, CHANGE_S = 120.0, 40.0
+READY_S, CHANGE_S, GRACE_S, TRIES = 120.0, 40.0, 6.0, 6
 _LOOK_S = 0.02
 _JPEG = 82
 
@@ -76,9 +76,9 @@ class Recording:
             except BrowserError:
                 if time.monotonic() > deadline:
                     raise
-        browser.until('console_page.value("driver").mode === "HOLD"', READY_S)
         browser.until('console_page.cameras.views.every((view) => view.frames > 2)', READY_S)
         browser.type('#operator', 'keyboard')
+        self.engage()
         browser.click('#driving')
 
     def demonstrate(
@@ -89,8 +89,8 @@ class Recording:
         browser.type('#seed', str(seed))
         browser.click('#reset-scene')
         browser.until(f'console_page.value("twin")?.seed === {seed}', CHANGE_S)
-        browser.until('!document.querySelector("#reset-scene.busy")', CHANGE_S)
-        browser.until('console_page.value("driver").mode === "HOLD"', CHANGE_S)
+        browser.until('!document.querySelector("#reset-scene.busy")', READY_S)
+        self.engage()
         browser.click('#record')
         browser.until('console_page.value("recorder").state === "recording"', CHANGE_S)
         begun = time.monotonic()
@@ -113,6 +113,18 @@ class Recording:
         quality = browser.run(f'{card}.querySelector(".chip").textContent')
         failure = state['failure'] or ''
         return Demonstration(seed, name, state['success'], failure, quality, seconds)
+
+    def engage(self) -> None:
+        """Have the arms taken over; a preflight that is red on a busy machine is asked again."""
+        for _ in range(TRIES):
+            try:
+                self.browser.until('console_page.value("driver").mode === "HOLD"', GRACE_S)
+                return
+            except BrowserError:
+                self.browser.click('#engage')
+                self.browser.until('!document.querySelector("#engage.busy")', READY_S)
+        banner = self.browser.text('#banner')
+        raise BrowserError(f'the arms were not taken over: {banner}')
 
     def look(self) -> WorldState:
         """The scene now."""
@@ -139,7 +151,7 @@ def pictures(browser: Browser, address: str, folder: Path, name: str) -> None:
 
 def record(arguments: argparse.Namespace) -> list[Demonstration]:
     """All episodes."""
-    values = {'task': arguments.task, 'device': 'web', 'console': 'true',
+    values = {'task': arguments.task, 'device': 'web', 'record': 'true', 'console': 'true',
               'console_port': str(CONSOLE_PORT),
               'episodes_dir': str(arguments.episodes_dir.absolute())}  # fmt: skip
     address = f'http://127.0.0.1:{CONSOLE_PORT}/'

@@ -49,7 +49,7 @@ ATTEND_S = 0.25
 UNUSED_NS = 5_000_000_000
 TWIN_S = 0.2
 JOINTS_S = 0.05
-ANSWER_S = 30.0
+ANSWER_S = 80.0
 STOP_S = 1.0
 FOUND_S = 2.0
 _TELEOP_STATE = 'teleop/state'
@@ -86,7 +86,7 @@ class ConsoleNode(Node):
         self._recorder = LifecycleClient(self, 'recorder')
         self._teleop = LifecycleClient(self, 'teleop')
         group = QuickGroup()
-        self._services = {
+        self._offered = {
             name: self.create_client(Trigger, name, callback_group=group)
             for name in ('g1_driver/stop', 'teleop/engage', 'teleop/release', 'teleop/reset',
                          'rollout/ready', 'recorder/start', 'recorder/stop', 'recorder/keep',
@@ -282,7 +282,7 @@ class ConsoleNode(Node):
         return self._call('recorder/discard')
 
     def _call(self, name: str, found_s: float = FOUND_S, answer_s: float = ANSWER_S) -> Answer:
-        client = self._services[name]
+        client = self._offered[name]
         deadline = time.monotonic() + found_s
         while not client.service_is_ready():
             if time.monotonic() > deadline:

@@ -70,7 +70,7 @@ class Rig:
         self.browser.type('#seed', str(SEED))
         self.browser.click('#reset-scene')
         self.browser.until('!document.querySelector("#reset-scene.busy")', SLOW_S)
-        self.browser.until('console_page.value("driver").mode === "HOLD"', SLOW_S)
+        self.recording.engage()
         self.browser.hold(['Digit2'])
         self.browser.hold([])
 
@@ -84,8 +84,8 @@ def rig(tmp_path_factory):
     if chromium() is None:
         pytest.skip('no Chromium here: apt install chromium')
     folder = tmp_path_factory.mktemp('console')
-    values = {'task': TASK, 'device': 'web', 'console': 'true', 'console_port': str(PORT),
-              'seed': str(SEED), 'episodes_dir': str(folder / 'episodes')}  # fmt: skip
+    values = {'task': TASK, 'device': 'web', 'record': 'true', 'console': 'true',
+              'console_port': str(PORT), 'seed': str(SEED), 'episodes_dir': str(folder / 'episodes')}  # fmt: skip
     with Stack(values, PLACE, folder / 'stack.log') as stack, Browser() as browser:
         rig = Rig(stack, browser, folder)
         yield rig
@@ -137,8 +137,7 @@ def test_stop_holds_and_a_second_press_lets_go(rig):
     rig.browser.hold([])
     rig.browser.click('#stop')
     rig.browser.until('console_page.value("driver").mode === "PASSIVE"', SLOW_S)
-    rig.browser.click('#engage')
-    rig.browser.until('console_page.value("driver").mode === "HOLD"', SLOW_S)
+    rig.recording.engage()
 
 
 def test_a_demonstration_is_recorded_kept_and_labelled_on_the_page(rig):

@@ -100,7 +100,9 @@ function tick() {
     if (note) write(note, age === null ? 'nothing heard yet' : stale ? `${seconds(age)} old` : '');
   }
   const age = ageOf('teleop');
-  write(document.querySelector('#drive .age'), age !== null && age > about.stale_s.teleop ? `${seconds(age)} old` : '');
+  const old = age !== null && age > about.stale_s.teleop;
+  write(document.querySelector('#drive .age'), old ? `${seconds(age)} old` : '');
+  find('drive-state').classList.toggle('quiet', old);
   cameras.tick(snapshot);
   panels.chunkLine(valueOf('chunks') ?? [], ageOf('chunks') ?? 0);
   connection(silent);
