@@ -85,7 +85,8 @@ def rig(tmp_path_factory):
         pytest.skip('no Chromium here: apt install chromium')
     folder = tmp_path_factory.mktemp('console')
     values = {'task': TASK, 'device': 'web', 'record': 'true', 'console': 'true',
-              'console_port': str(PORT), 'seed': str(SEED), 'episodes_dir': str(folder / 'episodes')}  # fmt: skip
+              'console_port': str(PORT), 'seed': str(SEED),
+              'episodes_dir': str(folder / 'episodes')}  # fmt: skip
     with Stack(values, PLACE, folder / 'stack.log') as stack, Browser() as browser:
         rig = Rig(stack, browser, folder)
         yield rig
