@@ -38,6 +38,7 @@ CONTRACT = RobotContract.load()
 HOME = load_settings().home
 SLOW_S = 120.0
 TRIES = 4
+WINDOW_NS = 400_000_000
 
 
 class Rig:
@@ -196,8 +197,9 @@ def test_the_vendors_commands_are_recorded_as_the_action(rig):
         rig.until(lambda: rig.state('weight') == 1.0, 'the vendor has the arms')
         episode = rig.call('recorder/start')
         assert episode.success, episode.message
-        count = len(vendor.sent)
-        rig.until(lambda: len(vendor.sent) > count + 1200, 'the motion')
+        count, begun = len(vendor.sent), time.monotonic()
+        rig.until(lambda: len(vendor.sent) > count + 100 and time.monotonic() - begun > 5.0,
+                  'the motion')  # fmt: skip
         assert rig.call('recorder/stop').success
         assert not rig.call('teleop/engage').success
     finally:
@@ -210,17 +212,17 @@ def test_the_vendors_commands_are_recorded_as_the_action(rig):
     sent = np.float32([row for _, row in vendor.sent])
     known = {row[:14].tobytes() for row in sent}
     told = recorded.joint_commands
-    assert len(told) > 300
+    assert len(told) > 80
     arms = np.float32(told.columns(CONTRACT.channel_names[:14]))
     assert all(row.tobytes() in known for row in arms), 'a command that was never sent'
     rows = grid_rows(recorded, CONTRACT, CONTRACT.row_rate_hz)
     ends = rows.stamps_ns + round(CONTRACT.row_duration_s * 1e9)
-    for channel in range(16):
-        along = np.interp((ends - sent_ns[0]) * 1e-9, (sent_ns - sent_ns[0]) * 1e-9,
-                          sent[:, channel])  # fmt: skip
-        # The speed of the course times what a busy machine delays a message.
-        assert np.abs(rows.action[:, channel] - along).max() < 0.1
-        assert np.median(np.abs(rows.action[:, channel] - along)) < 0.02
+    for end, action in zip(ends, rows.action, strict=True):
+        # What was sent around that instant: a busy machine delays a message, it changes none.
+        near = sent[np.searchsorted(sent_ns, end - WINDOW_NS) - 1 :
+                    np.searchsorted(sent_ns, end + WINDOW_NS) + 1]  # fmt: skip
+        assert (action >= near.min(axis=0) - 1e-5).all()
+        assert (action <= near.max(axis=0) + 1e-5).all()
     # The arms did follow, and the recording shows it.
     elbow = rows.state[:, 3]
     assert elbow.max() - elbow.min() > 0.15
