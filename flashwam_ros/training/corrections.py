@@ -18,9 +18,9 @@ from flashwam_ros.training.rollout import Timeline, add_frame, work
 from flashwam_ros.twin.episode import InProcessRobot
 from flashwam_ros.twin.tasks import TASKS, WorldState
 
-CHUNKS = (2, 9)
+CHUNKS = (4, 12)
 """Range of the number of chunks after which the expert takes over as soon as it can."""
-LONGEST = 14
+LONGEST = 16
 """Chunks after which an episode without a chance to take over is given up."""
 LATENCY_NS = 100_000_000
 _HELD_M = 0.015
