@@ -116,6 +116,7 @@ class Recording:
 
     def engage(self) -> None:
         """Have the arms taken over; a preflight that is red on a busy machine is asked again."""
+        said = ''
         for _ in range(TRIES):
             try:
                 self.browser.until('console_page.value("driver").mode === "HOLD"', GRACE_S)
@@ -123,8 +124,8 @@ class Recording:
             except BrowserError:
                 self.browser.click('#engage')
                 self.browser.until('!document.querySelector("#engage.busy")', READY_S)
-        banner = self.browser.text('#banner')
-        raise BrowserError(f'the arms were not taken over: {banner}')
+                said = self.browser.text('#banner') or said
+        raise BrowserError(f'the arms were not taken over: {said}')
 
     def look(self) -> WorldState:
         """The scene now."""

@@ -15,6 +15,7 @@ from rclpy.executors import (
     ConditionReachedException,
     Executor,
     ExternalShutdownException,
+    InvalidHandle,
     ShutdownException,
     TimeoutException,
 )
@@ -46,6 +47,7 @@ class NodeExecutor(Executor):
             ExternalShutdownException,
             ShutdownException,
             TimeoutException,
+            InvalidHandle,  # another thread has just destroyed what was to be waited for
         ):
             return
         if isinstance(getattr(entity, 'callback_group', None), QuickGroup):

