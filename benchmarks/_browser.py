@@ -67,8 +67,10 @@ class Browser:
         )  # fmt: skip
         self._numbers = itertools.count(1)
         self._held: set[str] = set()
+        self._open = contextlib.ExitStack()
         try:
-            self._socket = connect(self._page_address(), max_size=_LARGEST)
+            socket = connect(self._page_address(), max_size=_LARGEST)
+            self._socket = self._open.enter_context(socket)
             for domain in ('Page', 'Runtime'):
                 self.call(f'{domain}.enable')
             self.resize(size, touch)
@@ -84,8 +86,7 @@ class Browser:
 
     def close(self) -> None:
         """End the browser and all of its processes."""
-        if hasattr(self, '_socket'):
-            self._socket.close()
+        self._open.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(10.0)

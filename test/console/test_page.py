@@ -48,9 +48,9 @@ def test_everything_live_is_shown_as_live(page, graph):
     assert page.run('document.querySelectorAll("figure").length') == 3
     page.until('document.querySelectorAll(".stale").length === 0')
     assert page.run('document.querySelectorAll(".bar").length') == 16
-    assert 'ms old' in page.text('figure[data-camera=head] figcaption')
-    assert page.text('#mode') == 'HOLD'
-    assert page.text('#connection') == 'simulated robot'
+    page.until('document.querySelector("figcaption").textContent.includes("ms old")')
+    page.until('document.getElementById("mode").textContent === "HOLD"')
+    page.until('document.getElementById("connection").textContent === "simulated robot"')
     red = page.run('(() => { const c = document.querySelector("figure canvas");'
                    ' const d = c.getContext("2d").getImageData(0, 120, c.width, 1).data;'
                    ' let n = 0; for (let i = 0; i < d.length; i += 4)'
