@@ -116,7 +116,8 @@ class Operator:
             held = {key for key, s in zip(keys, seconds, strict=True) if s >= end_s}
             yield Press(frozenset(common | held), end_s - done_s)
             done_s = end_s
-        yield Press(frozenset({CLUTCH}), _SETTLE_S)
+        # Let go while looking: what has ended the motion meanwhile wants a new press.
+        yield Press(frozenset(), _SETTLE_S)
 
 
 def _yaw(arm: int, x: float, y: float) -> float:

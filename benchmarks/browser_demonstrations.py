@@ -142,6 +142,7 @@ class Recording:
 
 def pictures(browser: Browser, address: str, folder: Path, name: str) -> None:
     """What laptop and phone show, then the laptop again."""
+    browser.run('scrollTo(0, 0)')
     browser.screenshot(folder / f'{name}_laptop.jpg', quality=_JPEG)
     browser.resize(PHONE, True)
     browser.open(address)
@@ -167,6 +168,7 @@ def record(arguments: argparse.Namespace) -> list[Demonstration]:
 
             def picture() -> None:
                 if arguments.pictures is not None and not done:
+                    browser.run('scrollTo(0, 0)')
                     browser.screenshot(arguments.pictures / 'console_driving.jpg', quality=_JPEG)
 
             for seed in range(arguments.seed, arguments.seed + arguments.episodes):

@@ -4,6 +4,7 @@
 import { chip, find, make, seconds, words, write } from './dom.js';
 
 const SPAN_S = 8;
+const FINDINGS = 5;
 const MODES = { PASSIVE: '', ENGAGE: 'on', HOLD: 'on', EXECUTE: 'good', RETREAT: 'on', RELEASE: 'on' };
 const MEANS = {
   PASSIVE: 'the robot\'s own controller has the arms', ENGAGE: 'taking the arms over',
@@ -156,6 +157,9 @@ export function recorder(value) {
   const key = JSON.stringify(value.findings);
   if (findings.dataset.key !== key) {
     findings.dataset.key = key;
-    findings.replaceChildren(...(value.findings ?? []).map((text) => make('li', { textContent: text })));
+    const texts = (value.findings ?? []).slice(0, FINDINGS);
+    const more = (value.findings ?? []).length - texts.length;
+    if (more > 0) texts.push(`and ${more} more`);
+    findings.replaceChildren(...texts.map((text) => make('li', { textContent: text })));
   }
 }
