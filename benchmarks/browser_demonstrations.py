@@ -109,7 +109,7 @@ class Recording:
         path = browser.run('console_page.value("recorder").episode')
         name = Path(path).name.removesuffix('.mcap')
         card = f'document.querySelector(`[data-episode="{name}"]`)'
-        browser.until(f'{card}?.textContent.includes("{label}")', CHANGE_S)
+        browser.until(f'{card}?.querySelectorAll(".chip")[1].textContent === "{label}"', CHANGE_S)
         quality = browser.run(f'{card}.querySelector(".chip").textContent')
         failure = state['failure'] or ''
         return Demonstration(seed, name, state['success'], failure, quality, seconds)

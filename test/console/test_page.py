@@ -260,7 +260,7 @@ def test_recording_and_labels(page, graph, maker, tmp_path):
     page.until('!document.querySelector("#recorder [data-label=success]").disabled')
     page.click('#recorder [data-label=success]')
     card = '[data-episode="20261121-120000_a"]'
-    page.until(f'document.querySelector(`{card}`)?.textContent.includes("success")')
+    page.until(f'document.querySelectorAll(`{card} .chip`)[1]?.textContent === "success"')
     page.until(f'document.querySelector(`{card} img`).naturalWidth === 336')
     page.click(f'{card} .row button:nth-child(2)')
     page.until(f'document.querySelector(`{card}`).classList.contains("discard")')
