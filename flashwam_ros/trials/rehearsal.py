@@ -96,8 +96,12 @@ class RehearsalRig:
 
 
 def find_summary(folder: Path, trial: str) -> dict[str, Any] | None:
-    """The summary of a trial among the rollouts of a folder, None where there is none."""
-    for path in folder.glob(f'*/{SUMMARY}'):
+    """The summary of a trial among the rollouts of a folder, None where there is none.
+
+    The newest: what a preflight refused may have been tried before it.
+    """
+    paths = folder.glob(f'*/{SUMMARY}')
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
             summary = json.loads(path.read_text(encoding='utf-8'))
         except (OSError, ValueError):

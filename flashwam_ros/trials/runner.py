@@ -33,6 +33,8 @@ from flashwam_ros.trials.validity import deployment
 from flashwam_ros.twin.tasks import TASKS
 
 MOST_VOIDS = 3
+TRIES = 5
+PAUSE_S = 5.0
 RUNNING = 'running'
 _POLL_S = 0.5
 _FILM = 'rollout.mp4'
@@ -211,15 +213,29 @@ class StudyRunner:
         code, seed = slot['blind_code'], int(slot['factors']['seed'])
         self._journal.add(entries.BEGUN, trial=name, task=task, slot=slot['slot_id'], code=code,
                           seed=seed)
-        self._say(f'{task} trial {slot["seq"]} of {slot["total"]}: arm {code}, scene {seed}')
+        self._say(f'{task} trial {slot["seq"]} ({slot["total"]} planned): arm {code}, '
+                  f'scene {seed}')
         request = TrialRequest(
             trial=name, task=task, prompt=TASKS[task].prompt, seed=seed,
             time_limit_s=self._study.time_limit_s(task), arm=arm_name(task, code),
             execution=self._study.arm(self._sealed[task][code]).execution,
         )  # fmt: skip
-        summary = self._rig.run(request, self._stopper(task, name))
+        summary = self._first_that_moves(request, self._stopper(task, name))
         self._note_finished(task, trial, summary)
         return self._record(task, trial, summary)
+
+    def _first_that_moves(
+        self, request: TrialRequest, stop: Callable[[], bool]
+    ) -> Mapping[str, Any]:
+        """What a preflight refuses has not been tried: the same trial again, a few times."""
+        for tries in range(1, TRIES + 1):
+            summary = self._rig.run(request, stop)
+            moved = summary['verdict'] != 'invalid' or summary['first_action_s'] is not None
+            if moved or tries == TRIES or stop():
+                break
+            self._say(f'  not started ({tries} of {TRIES}): {summary["reason"]}')
+            time.sleep(PAUSE_S)
+        return summary
 
     def _stopper(self, task: str, name: str) -> Callable[[], bool]:
         """Whether the rollout shall end early: the runner stops, or the operator pressed Stop."""

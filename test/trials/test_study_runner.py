@@ -119,9 +119,16 @@ def test_the_arm_behind_a_code_gets_its_execution(desk):
     assert len({(r.arm, r.seed) for r in asked}) == 4
 
 
-def test_what_never_moved_is_void_and_comes_again(desk):
+@pytest.fixture
+def two_tries(monkeypatch):
+    monkeypatch.setattr(runner_module, 'TRIES', 2)
+    monkeypatch.setattr(runner_module, 'PAUSE_S', 0.0)
+
+
+@pytest.mark.usefixtures('two_tries')
+def test_what_never_moved_is_tried_again_then_void_and_comes_again(desk):
     compiled, store = desk.study()
-    reds = iter([True, False, True])
+    reds = iter([True, False, True, True, False])
 
     def outcome(request):
         if not next(reds, False):
@@ -131,10 +138,11 @@ def test_what_never_moved_is_void_and_comes_again(desk):
 
     assert desk.run(compiled, store, PaperRig(compiled.folder, outcome))[0] == 4
     trials = store.trials()
-    assert [t['status'] for t in trials].count('invalid') == 2
-    assert 'preflight: battery' in trials[0]['invalid_reason']
+    assert [t['status'] for t in trials].count('invalid') == 1
+    assert 'preflight: battery' in trials[1]['invalid_reason']
 
 
+@pytest.mark.usefixtures('two_tries')
 def test_three_voids_in_a_row_end_it(desk):
     compiled, store = desk.study()
 
