@@ -38,7 +38,7 @@ CONTRACT = RobotContract.load()
 HOME = load_settings().home
 SLOW_S = 120.0
 TRIES = 4
-WINDOW_NS = 400_000_000
+WINDOW_NS = 1_500_000_000
 
 
 class Rig:
