@@ -6,7 +6,8 @@ import { find, make, seconds, words, write } from './dom.js';
 
 const HEAD_BYTES = 24;
 const PAUSE_MS = 45;
-const SHARE = 6;
+const LONGEST_PAUSE_MS = 200;
+const SHARE = 4;
 
 export class Cameras {
   constructor(keys, staleS) {
@@ -51,7 +52,8 @@ export class Cameras {
       write(view.note, 'a picture that cannot be read');
     }
     // On a machine that is slow at drawing, pictures must leave room for everything else.
-    const pause = Math.max(PAUSE_MS, SHARE * (performance.now() - begun));
+    const wanted = SHARE * (performance.now() - begun);
+    const pause = Math.min(Math.max(PAUSE_MS, wanted), LONGEST_PAUSE_MS);
     if (!document.hidden) setTimeout(() => this.ask(view), pause);
   }
   tick(snapshot) {
