@@ -13,7 +13,7 @@ from flashwam_ros.resources import share_path
 
 TASKS = ('pot_potato', 'red_bottle', 'pink_object')
 DEVICES = ('web', 'joy', 'expert', 'xr')
-DEFAULT_CHECKPOINT = 'g1-nano-teacher'
+DEFAULT_CHECKPOINT = 'g1-nano-flash'
 
 #: The robot's own wire, and that of the simulated robot.
 REAL = {'unitree_domain': '0', 'network_interface': '', 'camera_host': '192.168.123.164'}

@@ -28,8 +28,12 @@ _CHECK_EVERY_NS = 100_000_000
 
 
 def holds_something(world: WorldState, rest: WorldState) -> bool:
-    """Whether an object is higher than it was at rest: taking over would drop it."""
-    return any(world.position(name)[2] > rest.position(name)[2] + _HELD_M
+    """Whether an object is between jaws, or higher than it was at rest.
+
+    Taking over then would show the model how to let go of what it has just got hold of.
+    """
+    return any(world.is_held(name)
+               or world.position(name)[2] > rest.position(name)[2] + _HELD_M
                for name in rest.objects)
 
 
