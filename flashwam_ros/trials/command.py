@@ -35,6 +35,7 @@ from flashwam_ros.trials.study import find_study, read_study
 
 ROOT = Path('studies')
 PORT = 8765
+OTHER_RUNNER_S = 60.0
 _ERRORS = (ValueError, JournalError, StoreError)
 
 
@@ -90,7 +91,7 @@ def run_trials(compiled: CompiledStudy, rig: Rig, options, stop: Callable[[], bo
     """
     folder = compiled.folder
     with contextlib.ExitStack() as stack:
-        journal = Journal(folder)
+        journal = Journal(folder, OTHER_RUNNER_S)
         stack.callback(journal.close)
         url = options.server or stack.enter_context(Server(folder / TASKS, options.port)).url
         say(f'console: {url}')

@@ -18,6 +18,7 @@ from typing import Any
 
 BEGUN, FINISHED, RECORDED, VOIDED, SESSION = 'begun', 'finished', 'recorded', 'voided', 'session'
 FILE = 'journal.jsonl'
+_POLL_S = 0.2
 
 
 class JournalError(RuntimeError):
@@ -29,6 +30,8 @@ class Journal:
 
     Args:
         folder: of the study.
+        wait_s: how long another runner may still have it. One whose graph was killed takes half a
+            minute to bring its rollout to an end.
 
     Attributes:
         entries: in the order of their writing.
@@ -37,14 +40,22 @@ class Journal:
         JournalError: another runner has it, or a line in its middle is damaged.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, wait_s: float = 0.0):
         self._file = open(folder / FILE, 'ab+')  # noqa: SIM115 (kept open for its lock)
+        deadline = time.monotonic() + wait_s
+        while not self._take():
+            if time.monotonic() > deadline:
+                self._file.close()
+                raise JournalError(f'{folder}: another runner is at work in this study')
+            time.sleep(_POLL_S)
+        self.entries = self._read()
+
+    def _take(self) -> bool:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._file.close()
-            raise JournalError(f'{folder}: another runner is at work in this study') from None
-        self.entries = self._read()
+            return False
+        return True
 
     def _read(self) -> list[dict[str, Any]]:
         self._file.seek(0)

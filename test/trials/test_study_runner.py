@@ -9,6 +9,7 @@ SIGKILL falls.
 import os
 import random
 import signal
+import threading
 import time
 from collections import Counter
 
@@ -178,7 +179,8 @@ def test_one_runner_at_a_time(desk):
     journal = Journal(compiled.folder)
     with pytest.raises(JournalError, match='another runner'):
         Journal(compiled.folder)
-    journal.close()
+    threading.Timer(0.3, journal.close).start()
+    Journal(compiled.folder, wait_s=30.0).close()
 
 
 def test_a_torn_line_is_dropped_and_a_damaged_one_refused(tmp_path):
