@@ -314,7 +314,7 @@ def a_moment():
 
 def test_sigkill_at_random_moments(desk):
     """40 times a process of its own is killed; what its rig finished is never lost or repeated."""
-    compiled, store = desk.study(rollouts=12)
+    compiled, store = desk.study(rollouts=24)
     draw, kills = random.Random(4), 0
     while store.next() is not None or any(t['status'] == 'running' for t in store.trials()):
         child = os.fork()
