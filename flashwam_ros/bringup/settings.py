@@ -5,11 +5,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from flashwam_ros.resources import share_path
+
+STUDY_PORT = 8765
+"""Where `flashwam trials` serves fieldtrial's console, unless told otherwise."""
 
 TASKS = ('pot_potato', 'red_bottle', 'pink_object')
 DEVICES = ('web', 'joy', 'expert', 'xr')
@@ -238,7 +242,13 @@ def _with_study(values: Mapping[str, str]) -> dict[str, str]:
         texts['checkpoint'] = checkpoint
     texts.update(study=str(folder), output_dir=str(folder / 'rollouts'),
                  episodes_dir=str(folder / 'episodes'), device='')
-    return {**values, **texts}
+    return {'study_url': _study_console(values.get('study_options', '')), **values, **texts}
+
+
+def _study_console(words: str) -> str:
+    """Where the runner's options put fieldtrial's console."""
+    found = dict(re.findall(r'--(server|port)[= ](\S+)', words))
+    return found.get('server') or f'http://127.0.0.1:{found.get("port", STUDY_PORT)}'
 
 
 def _with_defaults(values: Mapping[str, str]) -> dict[str, str]:

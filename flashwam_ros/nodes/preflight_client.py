@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 from flashwam_ros.bringup.command import graph_for
 from flashwam_ros.bringup.settings import Settings, SettingsError
-from flashwam_ros.nodes.run_client import RunError, parse
+from flashwam_ros.bringup.terminal import RunError, parse
 from flashwam_ros.trials.check_result import Report
 
 READY_S = 15.0

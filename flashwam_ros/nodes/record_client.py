@@ -28,6 +28,7 @@ from pathlib import Path
 from flashwam_ros.bringup.command import graph_for
 from flashwam_ros.bringup.settings import Settings, SettingsError
 from flashwam_ros.bringup.supervisor import Supervisor
+from flashwam_ros.bringup.terminal import Log, RunError, parse, say
 from flashwam_ros.episodes.grid_rows import grid_rows
 from flashwam_ros.episodes.library import Entry, list_episodes
 from flashwam_ros.episodes.reader import EpisodeError, read_episode
@@ -41,7 +42,7 @@ from flashwam_ros.episodes.sidecar import (
     change_sidecar,
     sidecar_path,
 )
-from flashwam_ros.nodes.run_client import STOP_S, Log, RunError, parse, say
+from flashwam_ros.nodes.run_client import STOP_S
 from flashwam_ros.robot.contract import RobotContract
 
 DEVICE, POLICY, RED = 'expert', 'teleop', 'red'

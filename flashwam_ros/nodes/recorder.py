@@ -240,6 +240,9 @@ class RecorderNode(LifecycleNode):
             return response
         task, prompt = (self.get_parameter(name).value for name in ('task', 'prompt'))
         about = {'prompt': prompt, 'policy': 'teleop'}
+        state = self._sim_bus.state() if self._sim_bus else None
+        if state is not None:
+            about['seed'] = state['seed']
         response.message = self._start('manual', task, '', about)
         response.success = not response.message
         response.message = response.message or self.core.state().episode

@@ -15,7 +15,7 @@ from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
 from flashwam_ros.action import RunRollout
-from flashwam_ros.nodes.run_client import RunError
+from flashwam_ros.bringup.terminal import RunError
 
 SERVER_S = 60.0
 RESULT_S = 1200.0

@@ -17,7 +17,7 @@ from flashwam_ros.bringup.command import graph_for
 from flashwam_ros.bringup.graph import TRIALS
 from flashwam_ros.bringup.settings import SettingsError
 from flashwam_ros.bringup.supervisor import Supervisor
-from flashwam_ros.nodes.run_client import Log, RunError, say
+from flashwam_ros.bringup.terminal import Log, RunError, say
 from flashwam_ros.trials import command
 from flashwam_ros.trials.compiled import CompiledStudy, open_compiled
 from flashwam_ros.trials.rehearsal import find_summary

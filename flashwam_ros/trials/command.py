@@ -23,6 +23,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from flashwam_ros.bringup.settings import STUDY_PORT
 from flashwam_ros.trials import journal as entries
 from flashwam_ros.trials.compile import compile_study
 from flashwam_ros.trials.compiled import STUDY, TASKS, CompiledStudy, open_compiled
@@ -34,7 +35,6 @@ from flashwam_ros.trials.store import Store, StoreError
 from flashwam_ros.trials.study import find_study, read_study
 
 ROOT = Path('studies')
-PORT = 8765
 OTHER_RUNNER_S = 60.0
 _ERRORS = (ValueError, JournalError, StoreError)
 
@@ -51,7 +51,8 @@ def run_parser(verb: str) -> argparse.ArgumentParser:
     parser.add_argument('study', type=Path if verb == 'attend' else str)
     parser.add_argument('--task', action='append', default=[], help='only this one (repeatable)')
     parser.add_argument('--most', type=int, default=0, help='end after so many trials, 0: all')
-    parser.add_argument('--port', type=int, default=PORT, help='of fieldtrial\'s console and API')
+    parser.add_argument('--port', type=int, default=STUDY_PORT,
+                        help='of fieldtrial\'s console and API')
     parser.add_argument('--server', default='', help='a running `fieldtrial serve` of the '
                                                      'study\'s tasks/ instead of one of its own')
     parser.add_argument('--token', default='', help='of that server')

@@ -1,5 +1,7 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
+import json
+
 import pytest
 
 from flashwam_ros.bringup.command import graph_for
@@ -95,3 +97,16 @@ def test_a_mapping_must_be_a_file(tmp_path):
     assert Settings.parse({}).mapping == ''
     with pytest.raises(SettingsError, match='mapping'):
         Settings.parse({'device': 'joy', 'mapping': str(tmp_path)})
+
+
+@pytest.mark.parametrize(('given', 'url'), [
+    ({}, 'http://127.0.0.1:8765'),
+    ({'study_options': '--port=9001 --task=red_bottle'}, 'http://127.0.0.1:9001'),
+    ({'study_options': '--server http://10.0.0.5:8000'}, 'http://10.0.0.5:8000'),
+    ({'study_url': 'http://lab:1'}, 'http://lab:1'),
+])  # fmt: skip
+def test_the_console_of_a_study_is_one_click_away(tmp_path, given, url):
+    stated = {'study': {'arms': [{'id': 'a', 'policy': 'expert'}], 'tasks': {'red_bottle': {}}},
+              'resolved': {'a': {'checkpoint': ''}}}
+    (tmp_path / 'study.json').write_text(json.dumps(stated), encoding='utf-8')
+    assert Settings.parse({'study': str(tmp_path), **given}).study_url == url

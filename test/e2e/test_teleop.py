@@ -216,6 +216,7 @@ def test_the_vendors_commands_are_recorded_as_the_action(rig):
         assert not rig.call('teleop/engage').success
     finally:
         vendor.close()
+    assert recorded.sidecar.seed == 0, 'the seed of the scene belongs to the episode'
     # The driver looked on: no authority, no chunk, no command of its own.
     assert rig.modes() == {'PASSIVE'} and not listener.chunks
     assert {heard.msg.weight for heard in listener.driver} == {0.0}
