@@ -91,10 +91,7 @@ def plot(path: Path, log: RolloutLog, outcome: Outcome, channel_names: tuple[str
     for axis in (weight, slack):
         _boundaries(axis, log, zero_ns)
     setting = log.setting
-    title = (
-        f'{setting.task}, seed {setting.seed}, {_driven_by(setting)}: '
-        f'{outcome.verdict} ({outcome.reason})'
-    )
+    title = f'{setting.task}, seed {setting.seed}, {_driven_by(setting)}: {outcome}'
     figure.suptitle(textwrap.fill(title, 120))
     figure.tight_layout()
     figure.savefig(path, dpi=80)
@@ -192,7 +189,7 @@ def _compose(
     clock = f'{_driven_by(setting)}   {max(0.0, (time_ns - zero_ns) * 1e-9):5.1f} s'
     _write(picture, clock, (10, VIEW_SIZE[1] - 12), 0.5)
     if outcome is not None:
-        _write(picture, f'{outcome.verdict}: {outcome.reason}', (10, 48), 0.5)
+        _write(picture, str(outcome), (10, 48), 0.5)
     return picture
 
 

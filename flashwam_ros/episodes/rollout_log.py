@@ -55,6 +55,10 @@ class Outcome:
         """Whether the task was done."""
         return self.verdict == 'success'
 
+    def __str__(self) -> str:
+        """For people: a success has no other reason than itself."""
+        return self.verdict if self.reason == self.verdict else f'{self.verdict}: {self.reason}'
+
 
 @dataclass
 class RolloutLog:

@@ -289,7 +289,7 @@ class RolloutNode(Node):
         setting = log.setting
         stamp = datetime.now().astimezone().strftime('%Y%m%d-%H%M%S')
         folder = self._output / f'{stamp}_{setting.task}_{setting.seed}'
-        self.get_logger().info(f'{verdict}: {reason}; writing {folder}')
+        self.get_logger().info(f'{outcome}; writing {folder}')
         summary = write_report(
             folder, log, outcome, self.contract.channel_names,
             {

@@ -45,7 +45,8 @@ def describe(summary: Mapping, folder: str) -> str:
     rows = [
         ('task', f'{summary["task"]} ("{summary["prompt"]}"), seed {summary["seed"]}'),
         ('policy', f'{summary["policy"]}, {summary["execution"]}'),
-        ('verdict', f'{summary["verdict"].upper()}: {summary["reason"]}'),
+        ('verdict', summary['verdict'].upper() + (
+            '' if summary['reason'] == summary['verdict'] else f': {summary["reason"]}')),
         ('stages', stages or '-'),
         ('time', f'{summary["elapsed_s"]:.1f} s of {summary["time_limit_s"]:.0f} s'),
         ('chunks', f'{summary["chunks"]}, {summary["late_chunks"]} late'),
