@@ -8,7 +8,7 @@ import json
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -20,11 +20,10 @@ from flashwam_ros.nodes.episode_events import EpisodeEvents
 from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.lifecycle import STATUS_QOS
 from flashwam_ros.nodes.lifecycle_client import NodeUnavailableError
+from flashwam_ros.nodes.operator_arms import OperatorArms
+from flashwam_ros.teleop.session import TeleopSession
 from flashwam_ros.twin.tasks import TASKS
-from flashwam_ros.wire.sim_bus import SimulatorTimeoutError
-
-if TYPE_CHECKING:
-    from flashwam_ros.nodes.teleop import TeleopNode
+from flashwam_ros.wire.sim_bus import SimBus, SimulatorTimeoutError
 
 POLL_S = 0.05
 READY_S = 5.0
@@ -39,6 +38,17 @@ class EpisodeFault(RuntimeError):
     """The episode could not be played; the message is its reason."""
 
 
+class Owner(Protocol):
+    """What the episodes need of their node, beside what every node has."""
+
+    task: str
+    arms: OperatorArms
+    sim: SimBus
+    session: TeleopSession
+    lock: threading.Lock
+    started: threading.Event
+
+
 class ExpertEpisodes:
     """Action server `run_rollout`, one goal at a time, as the rollout node's.
 
@@ -46,7 +56,7 @@ class ExpertEpisodes:
         node: owner; its device is the expert.
     """
 
-    def __init__(self, node: TeleopNode):
+    def __init__(self, node: Owner):
         self._node = node
         self._events = EpisodeEvents(node, 'teleop')
         self._busy = threading.Lock()
@@ -185,7 +195,7 @@ class ExpertEpisodes:
 class _Score:
     """What became of an episode so far."""
 
-    def __init__(self, node: TeleopNode, goal: RunRollout.Goal, handle):
+    def __init__(self, node: Owner, goal: RunRollout.Goal, handle):
         task = TASKS[goal.task]
         self._node, self._seed, self._handle = node, int(goal.seed), handle
         self.limit_s = goal.time_limit or task.time_limit_s
