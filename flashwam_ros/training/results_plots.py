@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 DPI = 100
 INK, SOFT, ACCENT = '#222222', '#9a9a9a', '#1f5fa8'
@@ -73,6 +74,8 @@ def latency(section: Mapping, path: Path) -> bool:
         axes.plot([], [], color=colour, marker=marker, linestyle='', label=name)
     axes.set(xscale='log', ylim=(0, 100), ylabel='success, all tasks, %',
              xlabel='CPU time per chunk (encode, ground, predict), ms')
+    for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        which(StrMethodFormatter('{x:g}'))
     axes.grid(color='#e4e4e4')
     figure.legend(loc='outside right upper', fontsize=8)
     _finish(figure, path)
