@@ -20,6 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,12 +63,17 @@ class Setting:
     action_steps: int
 
 
+def checkpoint_folder(options: argparse.Namespace) -> Path:
+    """A folder as given, or one of the shipped models."""
+    folder = Path(options.checkpoint).expanduser()
+    return folder if folder.is_dir() else share_path('models', options.checkpoint)
+
+
 def make_setting(options: argparse.Namespace) -> Setting:
     """The setting, with the checkpoint's manifest hashed as ``flashwam evaluate`` does."""
     if options.policy != 'wam':
         return Setting(options.policy, '', '', options.execution, 0, 0)
-    folder = Path(options.checkpoint).expanduser()
-    folder = folder if folder.is_dir() else share_path('models', options.checkpoint)
+    folder = checkpoint_folder(options)
     sha256 = hashlib.sha256((folder / 'flashwam.json').read_bytes()).hexdigest()
     return Setting(
         options.policy, folder.name, sha256, options.execution, options.video_steps,
@@ -220,13 +226,15 @@ def reasons(done: Mapping[tuple[str, int], Mapping]) -> list[str]:
     return [f'- {task}: {count} x {text}' for (task, text), count in sorted(counts.items())]
 
 
-def agreement(path: Path, done: Mapping[tuple[str, int], Mapping], sha256: str) -> list[str]:
+def agreement(
+    path: Path, done: Mapping[tuple[str, int], Mapping], same: Mapping[str, Any]
+) -> list[str]:
     """Table of seeds that succeeded in both, in one, in neither, per task.
 
     Args:
         path: ``episodes.jsonl`` of ``flashwam evaluate``.
         done: rollouts over ROS by (task, seed).
-        sha256: of the checkpoint; lines of another one are left out. '' takes all.
+        same: what the setting of a line must be to count: one file holds many settings.
 
     Raises:
         ValueError: no line of the file belongs to these rollouts.
@@ -239,7 +247,7 @@ def agreement(path: Path, done: Mapping[tuple[str, int], Mapping], sha256: str) 
         mine = done.get((job['task'], job['seed']))
         if mine is None or job['blank'] or mine['verdict'] == 'invalid':
             continue
-        if sha256 and entry['setting']['sha256'] != sha256:
+        if any(entry['setting'].get(name) != value for name, value in same.items()):
             continue
         key = bool(mine['success']), bool(result['success'])
         count = cells.setdefault(job['task'], {})
@@ -251,16 +259,28 @@ def agreement(path: Path, done: Mapping[tuple[str, int], Mapping], sha256: str) 
     rows = []
     for task, count in cells.items():
         n = sum(count.values())
-        same = count.get((True, True), 0) + count.get((False, False), 0)
+        alike = count.get((True, True), 0) + count.get((False, False), 0)
         later = f'{float(np.median(times[task])):+.1f}' if task in times else '-'
         rows.append([
             task, n, *(count.get(key, 0) for key in
                        ((True, True), (True, False), (False, True), (False, False))),
-            f'{same}/{n}', later,
+            f'{alike}/{n}', later,
         ])  # fmt: skip
     columns = ('task', 'seeds', 'both', 'only over ROS', 'only in process', 'neither', 'same',
                'ROS - in process, s p50')  # fmt: skip
     return table(columns, rows)
+
+
+def same_setting(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
+    """What the in-process setting shares with these rollouts; execution and latency may differ."""
+    if setting.policy != 'wam':
+        return {'sha256': ''}
+    sampler = json.loads((checkpoint_folder(options) / 'flashwam.json').read_bytes())['sampler']
+    return {
+        'sha256': setting.sha256, 'sampler': 'own', 'prompts': 'own',
+        'video_steps': setting.video_steps or sampler['video']['steps'],
+        'action_steps': setting.action_steps or sampler['action']['steps'],
+    }  # fmt: skip
 
 
 def report(options: argparse.Namespace, setting: Setting, jobs, head: dict) -> str:
@@ -279,7 +299,7 @@ def report(options: argparse.Namespace, setting: Setting, jobs, head: dict) -> s
     lines += [*table(COLUMNS, rows), '', *reasons(done), '']
     if options.in_process:
         lines += ['Against the same seeds in process:', '']
-        lines += [*agreement(options.in_process, done, setting.sha256), '']
+        lines += [*agreement(options.in_process, done, same_setting(options, setting)), '']
     return '\n'.join(lines)
 
 
