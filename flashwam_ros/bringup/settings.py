@@ -238,6 +238,9 @@ def _with_study(values: Mapping[str, str]) -> dict[str, str]:
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise SettingsError(f'study:={folder} is no compiled study ({type(error).__name__}: '
                             f'{error}): flashwam trials compile') from None
+    if values.get('robot') == 'real' and stated['study'].get('score') != 'operator':
+        raise SettingsError('robot:=real needs a study with score: operator, who starts every '
+                            f'trial; {folder} starts them by itself, in the simulator')
     if checkpoint:
         texts['checkpoint'] = checkpoint
     texts.update(study=str(folder), output_dir=str(folder / 'rollouts'),

@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flashwam_ros.bringup.settings import STUDY_PORT
+from flashwam_ros.bringup.terminal import say
 from flashwam_ros.trials import journal as entries
 from flashwam_ros.trials.compile import compile_study
 from flashwam_ros.trials.compiled import STUDY, TASKS, CompiledStudy, open_compiled
@@ -37,12 +38,6 @@ from flashwam_ros.trials.study import find_study, read_study
 ROOT = Path('studies')
 OTHER_RUNNER_S = 60.0
 _ERRORS = (ValueError, JournalError, StoreError)
-
-
-def say(text: str) -> None:
-    """One line for the operator."""
-    sys.stdout.write(text + '\n')
-    sys.stdout.flush()
 
 
 def run_parser(verb: str) -> argparse.ArgumentParser:

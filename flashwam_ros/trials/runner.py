@@ -220,18 +220,22 @@ class StudyRunner:
             time_limit_s=self._study.time_limit_s(task), arm=arm_name(task, code),
             execution=self._study.arm(self._sealed[task][code]).execution,
         )  # fmt: skip
-        summary = self._first_that_moves(request, self._stopper(task, name))
+        summary = self._first_that_starts(request, self._stopper(task, name))
         self._note_finished(task, trial, summary)
         return self._record(task, trial, summary)
 
-    def _first_that_moves(
+    def _first_that_starts(
         self, request: TrialRequest, stop: Callable[[], bool]
     ) -> Mapping[str, Any]:
-        """What a preflight refuses has not been tried: the same trial again, a few times."""
+        """What a preflight of the twin refuses has not been tried: the same trial again.
+
+        Only that, and only in the twin: after a stop, and wherever an operator stands at a robot,
+        nothing may move again that nobody has started again.
+        """
         for tries in range(1, TRIES + 1):
             summary = self._rig.run(request, stop)
-            moved = summary['verdict'] != 'invalid' or summary['first_action_s'] is not None
-            if moved or tries == TRIES or stop():
+            refused = (summary.get('preflight') or {}).get('ok') is False
+            if not refused or self._by_operator or tries == TRIES or stop():
                 break
             self._say(f'  not started ({tries} of {TRIES}): {summary["reason"]}')
             time.sleep(PAUSE_S)

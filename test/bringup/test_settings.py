@@ -110,3 +110,12 @@ def test_the_console_of_a_study_is_one_click_away(tmp_path, given, url):
               'resolved': {'a': {'checkpoint': ''}}}
     (tmp_path / 'study.json').write_text(json.dumps(stated), encoding='utf-8')
     assert Settings.parse({'study': str(tmp_path), **given}).study_url == url
+
+
+@pytest.mark.parametrize('score', ['predicate', None])
+def test_a_study_that_starts_trials_by_itself_never_gets_a_robot(tmp_path, score):
+    stated = {'study': {'arms': [{'id': 'a', 'policy': 'wam'}], 'tasks': {'red_bottle': {}},
+                        'score': score}, 'resolved': {'a': {'checkpoint': 'x'}}}
+    (tmp_path / 'study.json').write_text(json.dumps(stated), encoding='utf-8')
+    with pytest.raises(SettingsError, match='score: operator'):
+        Settings.parse({'study': str(tmp_path), 'robot': 'real', 'network_interface': 'eth0'})

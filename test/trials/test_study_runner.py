@@ -135,12 +135,33 @@ def test_what_never_moved_is_tried_again_then_void_and_comes_again(desk):
         if not next(reds, False):
             return summary_of(request)
         return summary_of(request, success=False, moved=False, verdict='invalid',
-                          reason='preflight: battery')  # fmt: skip
+                          reason='preflight: battery', preflight={'ok': False})  # fmt: skip
 
     assert desk.run(compiled, store, PaperRig(compiled.folder, outcome))[0] == 4
     trials = store.trials()
     assert [t['status'] for t in trials].count('invalid') == 1
     assert 'preflight: battery' in trials[1]['invalid_reason']
+
+
+@pytest.mark.usefixtures('two_tries')
+@pytest.mark.parametrize(('score', 'reason', 'preflight'), [
+    ('predicate', 'stopped by the operator', {'ok': True}),
+    ('predicate', 'stopped by the operator', None),
+    ('operator', 'preflight: battery', {'ok': False}),
+])  # fmt: skip
+def test_nothing_moves_again_by_itself(score, reason, preflight):
+    asked = []
+
+    class Rig:
+        def run(self, request, stop):
+            asked.append(request)
+            return {'verdict': 'invalid', 'first_action_s': None, 'reason': reason,
+                    'preflight': preflight}
+
+    runner = object.__new__(StudyRunner)
+    runner._rig, runner._say, runner._by_operator = Rig(), print, score == 'operator'
+    runner._first_that_starts(object(), lambda: False)
+    assert len(asked) == 1
 
 
 @pytest.mark.usefixtures('two_tries')
