@@ -265,8 +265,11 @@ def test_recording_and_labels(page, graph, maker, tmp_path):
     card = '[data-episode="20261121-120000_a"]'
     page.until(f'document.querySelectorAll(`{card} .chip`)[1]?.textContent === "success"')
     page.until(f'document.querySelector(`{card} img`).naturalWidth === 336')
+    page.run(f'document.querySelector(`{card} img`).src = "/a-picture-that-does-not-come"')
+    page.until(f'document.querySelector(`{card} img`).hidden')
     page.click(f'{card} .row button:nth-child(2)')
     page.until(f'document.querySelector(`{card}`).classList.contains("discard")')
+    page.until(f'document.querySelector(`{card} img`).naturalWidth === 336')
     page.click(f'{card} .row button:nth-child(5)')
     page.until(f'!document.querySelector(`{card}`).classList.contains("discard")')
     page.click(f'{card} > button')

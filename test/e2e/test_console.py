@@ -176,4 +176,7 @@ def test_a_demonstration_is_recorded_kept_and_labelled_on_the_page(rig):
     assert {label.by for label in entry.sidecar.labels} == {'keyboard'}
     assert entry.sidecar.prompt == 'pick up the red bottle'
     assert json.dumps(entry.sidecar.quality)
-    assert rig.page('document.querySelector(".episode img").naturalWidth') == 336
+    # The page fetches the picture by itself, and only when it is about to be seen.
+    card = f'document.querySelector(\'[data-episode="{done.name}"]\')'
+    rig.page(f'{card}.scrollIntoView()')
+    rig.browser.until(f'{card}.querySelector("img").naturalWidth === 336', SLOW_S)

@@ -48,6 +48,8 @@ export class Episodes {
 
   card(name) {
     const image = make('img', { alt: 'begin, middle and end', loading: 'lazy', hidden: true });
+    // A picture that did not come is asked for again with the next list.
+    image.addEventListener('error', () => { image.hidden = true; });
     const picture = make('button', { type: 'button', title: 'Contact sheet' }, image);
     picture.addEventListener('click', () => sheet(name));
     const badge = make('span', { className: 'chip' });
