@@ -14,7 +14,8 @@ units) the mean squared distance of one sample from what was done is split into
 What was done is one of the possible futures itself, so in a calibrated model bias and spread are
 equal; a larger spread is the model's own noise.  One step gives nearly the mean: it loses what
 that mean blurs and saves the spread.  Root mean squares over chunks and channels; intervals are
-95 % bootstrap over episodes.  Writes a table, and JSON with every chunk.
+95 % bootstrap over episodes, those of differences paired.  Writes a table, and JSON with every
+chunk.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ CHUNKS = (1, 3, 5)
 ARMS = slice(0, 14)
 RESAMPLES = 2000
 COLUMNS = (
-    'model', 'steps', 'arms: one sample mrad', 'bias mrad', 'spread mrad', 'spread / bias',
+    'model', 'steps', 'arms: one sample mrad', 'against the first row', 'bias', 'spread',
     'video: one sample', 'bias', 'spread',
 )  # fmt: skip
 
@@ -106,20 +107,23 @@ def _root(records: Sequence[dict], *names: str) -> float:
     return float(np.sqrt(max(total, 0)))
 
 
-def summary(model: str, steps: str, found: Sequence[dict]) -> tuple[str, ...]:
-    """A row of the table."""
+def summary(found: Sequence[dict], steps: str, first: str) -> tuple[str, ...]:
+    """A row of the table from the records of one model; ``first``: the steps to compare with."""
 
-    def mrad(*names: str) -> str:
-        return interval(found, lambda records: 1e3 * _root(records, *names))
+    def of(records: Sequence[dict], name: str, *parts: str) -> float:
+        return _root([record for record in records if record['steps'] == name], *parts)
 
-    def plain(*names: str) -> str:
-        return interval(found, lambda records: _root(records, *names))
+    def arms(*parts: str) -> str:
+        return interval(found, lambda records: 1e3 * of(records, steps, *parts))
 
-    share = interval(found, lambda records: _root(records, 'arm_variance')
-                     / max(_root(records, 'arm_bias2'), 1e-9))
-    return (model, steps, mrad('arm_bias2', 'arm_variance'), mrad('arm_bias2'),
-            mrad('arm_variance'), share, plain('video_bias2', 'video_variance'),
-            plain('video_bias2'), plain('video_variance'))
+    def video(*parts: str) -> str:
+        return interval(found, lambda records: of(records, steps, *parts))
+
+    both = ('arm_bias2', 'arm_variance')
+    more = '-' if steps == first else interval(
+        found, lambda records: 1e3 * (of(records, steps, *both) - of(records, first, *both)))
+    return (steps, arms(*both), more, arms('arm_bias2'), arms('arm_variance'),
+            video('video_bias2', 'video_variance'), video('video_bias2'), video('video_variance'))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -144,8 +148,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(f'{folder.name}: episode {number} of {len(files)}')
             records += [{'model': folder.name, **record} for record in
                         sampled(checkpoint, read_episode(file), options.steps, options.samples)]
-    rows = [summary(folder.name, steps, [r for r in records if (r['model'], r['steps'])
-                                         == (folder.name, steps)])
+    rows = [(folder.name, *summary([r for r in records if r['model'] == folder.name], steps,
+                                   options.steps[0]))
             for folder in options.models for steps in options.steps]
     chunks = len({(r['task'], r['seed'], r['chunk']) for r in records})
     text = '\n'.join([*header_lines(header(len(files))),
