@@ -37,6 +37,7 @@ from benchmarks._stack import (  # noqa: E402
     table,
 )
 from flashwam_ros.bringup.settings import DEFAULT_CHECKPOINT, TASKS, SettingsError  # noqa: E402
+from flashwam_ros.episodes.rollout_report import RECORDING  # noqa: E402
 from flashwam_ros.policy.loop import LOOKAHEAD  # noqa: E402
 from flashwam_ros.resources import share_path  # noqa: E402
 from flashwam_ros.training.seeds import seeds as test_seeds  # noqa: E402
@@ -154,6 +155,7 @@ class Runner:
             'task': left[0][0], 'policy': setting.policy, 'execution': setting.execution,
             'video_steps': str(setting.video_steps), 'action_steps': str(setting.action_steps),
             'output_dir': str(self._out / 'rollouts'),
+            'film': str(self._options.films).lower(),
         }  # fmt: skip
         if setting.policy == 'wam':
             values['checkpoint'] = options.checkpoint
@@ -179,7 +181,7 @@ class Runner:
                 say(f'{task} {seed}: {result.verdict} ({result.reason}), '
                     f'{len(left)} left')  # fmt: skip
                 if not self._options.films:
-                    (Path(result.folder) / 'rollout.mp4').unlink(missing_ok=True)
+                    (Path(result.folder) / RECORDING).unlink(missing_ok=True)
 
 
 # -- report ---------------------------------------------------------------------------------------
@@ -315,7 +317,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--action-steps', type=int, default=0, help='0: as the checkpoint')
     parser.add_argument('--in-process', type=Path, help='episodes.jsonl of flashwam evaluate')
     parser.add_argument('--again', action='store_true', help='repeat rollouts that were invalid')
-    parser.add_argument('--films', action='store_true', help='keep the mp4 of every rollout')
+    parser.add_argument('--films', action='store_true', help='draw plot and film of every rollout')
     parser.add_argument('--out', type=Path,
                         default=Path('~/.cache/flashwam/ros_rollouts').expanduser())
     parser.add_argument('--ros-domain', type=int, default=60)

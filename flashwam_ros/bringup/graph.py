@@ -246,6 +246,7 @@ def _policy_nodes(settings: Settings) -> tuple[Process, ...]:
                 ('execution', settings.execution),
                 ('seed', settings.seed),
                 ('output_dir', settings.output_dir),
+                ('film', settings.film),
             ),
             stop_timeout_s=ROLLOUT_STOP_TIMEOUT_S,
         ),

@@ -88,6 +88,8 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('namespace', 'namespace of all nodes; with another one, and other domain and ports, '
              'two stacks run side by side', ''),
     Argument('output_dir', 'folder that receives one folder per rollout', 'rollouts'),
+    Argument('film', 'false: film and plot of a rollout are not drawn, which takes longer than a '
+             'short rollout; what they are drawn from stays', 'true', ('true', 'false')),
     Argument('record', 'false: rollouts and teleoperation are not recorded', 'true',
              ('true', 'false')),
     Argument('episodes_dir', 'folder that receives one MCAP file per episode', 'episodes'),
@@ -130,6 +132,7 @@ class Settings:
     camera_ports: tuple[int, int, int]
     namespace: str
     output_dir: str
+    film: bool
     record: bool
     episodes_dir: str
     console: bool
@@ -186,6 +189,7 @@ class Settings:
             camera_ports=(port, port + 1, port + 2),
             namespace=texts['namespace'].strip('/'),
             output_dir=str(Path(texts['output_dir']).expanduser().absolute()),
+            film=texts['film'] == 'true',
             record=texts['record'] == 'true',
             episodes_dir=str(Path(texts['episodes_dir']).expanduser().absolute()),
             console=texts['console'] == 'true',
@@ -244,7 +248,7 @@ def _with_study(values: Mapping[str, str]) -> dict[str, str]:
     if checkpoint:
         texts['checkpoint'] = checkpoint
     texts.update(study=str(folder), output_dir=str(folder / 'rollouts'),
-                 episodes_dir=str(folder / 'episodes'), device='')
+                 episodes_dir=str(folder / 'episodes'), device='', film='true')
     return {'study_url': _study_console(values.get('study_options', '')), **values, **texts}
 
 

@@ -30,8 +30,9 @@ def write_report(
     outcome: Outcome,
     channel_names: tuple[str, ...],
     extra: dict | None = None,
+    film: bool = True,
 ) -> dict:
-    """Write the folder and return the summary; blocks until plot and film are drawn.
+    """Write the folder and return the summary; blocks until plot and film are drawn, if they are.
 
     A verdict must never be lost to a picture: whatever goes wrong is told as `report_error` in the
     summary that is returned, and the recording stays, to be drawn again by
@@ -43,6 +44,7 @@ def write_report(
         outcome: how it ended.
         channel_names: column order.
         extra: more entries for the summary.
+        film: whether plot and film are drawn; without, the recording stays.
     """
     with log.lock:
         summary = {**summarise(log, outcome), **(extra or {})}
@@ -51,7 +53,7 @@ def write_report(
         _write_summary(folder, summary)
         with log.lock:
             rollout_file.save(folder / RECORDING, log, outcome, channel_names)
-        error = draw(folder)
+        error = draw(folder) if film else ''
         if error:
             summary['report_error'] = error
             _write_summary(folder, summary)

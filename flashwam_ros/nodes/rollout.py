@@ -61,6 +61,7 @@ class RolloutNode(Node):
         self._policy_name = declare(self, 'policy', 'wam', 'backend of the policy node')
         self._execution = declare(self, 'execution', 'async', 'judged by the service preflight')
         self._output = Path(declare(self, 'output_dir', 'rollouts', 'one folder per rollout'))
+        self._film = declare(self, 'film', True, 'whether plot and film are drawn')
         self.contract = RobotContract.load()
         self._sim = SimBus(domain, interface) if self._robot == 'twin' else None
         self._driver = LifecycleClient(self, 'g1_driver')
@@ -298,6 +299,7 @@ class RolloutNode(Node):
                 'predicate': watch.success,
                 'preflight': None if report is None else report.to_dict(),
             },
+            self._film,
         )  # fmt: skip
         if summary.get('report_error'):
             # The verdict stands; a film or plot that failed is told beside it.

@@ -109,7 +109,9 @@ def test_the_console_of_a_study_is_one_click_away(tmp_path, given, url):
     stated = {'study': {'arms': [{'id': 'a', 'policy': 'expert'}], 'tasks': {'red_bottle': {}}},
               'resolved': {'a': {'checkpoint': ''}}}
     (tmp_path / 'study.json').write_text(json.dumps(stated), encoding='utf-8')
-    assert Settings.parse({'study': str(tmp_path), **given}).study_url == url
+    settings = Settings.parse({'study': str(tmp_path), 'film': 'false', **given})
+    assert settings.study_url == url
+    assert settings.film, 'a trial comes with its film'
 
 
 @pytest.mark.parametrize('score', ['predicate', None])

@@ -17,7 +17,7 @@ from flashwam_ros.episodes.rollout_log import (
     judge,
     summarise,
 )
-from flashwam_ros.episodes.rollout_report import write_report
+from flashwam_ros.episodes.rollout_report import draw, write_report
 from flashwam_ros.imaging import decode_jpeg, encode_jpeg
 from flashwam_ros.robot.chunk import AppliedChunk
 from flashwam_ros.robot.contract import RobotContract
@@ -164,6 +164,18 @@ def test_the_folder(tmp_path):
         'summary.json', 'plot.png', 'rollout.mp4'}  # fmt: skip
     assert (folder / 'plot.png').stat().st_size > 10_000
     assert (folder / 'rollout.mp4').stat().st_size > 1000
+
+
+def test_without_a_film_the_recording_stays_and_can_be_drawn_later(tmp_path):
+    pytest.importorskip('av')
+    log = make_log()
+    log.sim = []
+    outcome = Outcome('success', 'success', {}, 1.0)
+    assert 'report_error' not in write_report(tmp_path, log, outcome, NAMES, film=False)
+    assert {path.name for path in tmp_path.iterdir()} == {'summary.json', 'recording.npz'}
+    assert draw(tmp_path) == ''
+    assert {path.name for path in tmp_path.iterdir()} == {
+        'summary.json', 'plot.png', 'rollout.mp4'}  # fmt: skip
 
 
 def test_a_drawing_that_fails_leaves_the_verdict_and_the_recording(tmp_path):
