@@ -10,6 +10,7 @@ through the codec: no prediction can look better than that.
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -97,17 +98,17 @@ def draw(rows: Mapping[str, np.ndarray], title: str, path: Path) -> None:
 
     count = min(len(images) for images in rows.values())
     shown = np.linspace(0, count - 1, COLUMNS + 1).round().astype(int)[1:]
-    figure = Figure(figsize=(1.5 + 1.3 * len(shown), 0.5 + 1.3 * len(rows)),
+    figure = Figure(figsize=(2.4 + 1.1 * len(shown), 0.5 + 1.0 * len(rows)),
                     layout='constrained')
     panels = figure.subplots(len(rows), len(shown), squeeze=False)
+    for axes, index in zip(panels[0], shown, strict=True):
+        axes.set_title(f'+{0.1 * (index + 1):.1f} s', fontsize=8)
     for line, (label, images) in zip(panels, rows.items(), strict=True):
         for axes, index in zip(line, shown, strict=True):
             axes.imshow(images[index][WRIST_SIZE:])
             axes.set(xticks=[], yticks=[])
-            if line is panels[0]:
-                axes.set_title(f'+{0.1 * (index + 1):.1f} s', fontsize=8)
-        line[0].set_ylabel(label, fontsize=8)
-    figure.suptitle(title, fontsize=9)
+        line[0].set_ylabel(label, fontsize=8, rotation=0, ha='right', va='center')
+    figure.suptitle(textwrap.fill(title, 60), fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI)
 
@@ -135,10 +136,13 @@ def strip(models: Sequence[tuple[str, Checkpoint, tuple[int, int]]], episode: Ep
             'codec': decode(first, latents, latents[:, chunk * frames:], chunk)}
     for label, checkpoint, steps in models:
         rows[label] = imagine(checkpoint, episode, chunk, steps)
-    draw(rows, f'{episode.prompt} (held-out demonstration {episode.seed}, chunk {chunk})', path)
     target = real.astype(np.float32) / 255
-    return {label: float(np.square(images / 255 - target).mean())
-            for label, images in rows.items() if label != 'real'}
+    errors = {label: float(np.square(images / 255 - target).mean())
+              for label, images in rows.items() if label != 'real'}
+    draw({f'{label}\nerror {1e3 * errors[label]:.2f}e-3' if label in errors else label: images
+          for label, images in rows.items()},
+         f'{episode.prompt} (held-out demonstration {episode.seed}, chunk {chunk})', path)
+    return errors
 
 
 def draw_all(folders: Mapping[str, Path], demos: Path, out: Path,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -194,8 +195,10 @@ def _pictures(options: argparse.Namespace, plan: Plan, sections: Sequence[Sectio
         return
     from flashwam_ros.training import loss_profile, strips
     report = reporter('table')
-    found = {row.checkpoint: find_row(row, plan).folder
-             for section in sections for row in section.rows}
+    rows = {row.checkpoint: row for section in sections for row in section.rows}
+    shared = Counter(row.name for row in rows.values())
+    found = {row.name if shared[row.name] == 1 else row.checkpoint: find_row(row, plan).folder
+             for row in rows.values()}
     folders = {name: folder for name, folder in found.items() if folder is not None}
     figures['loss_profile'] = loss_profile.profiles(folders, options.demos, options.out, report)
     results_plots.loss(figures['loss_profile'], options.out / 'loss_profile.png')
