@@ -26,23 +26,6 @@ TRIES = 3
 # A machine that is busy with something else can spoil a real-time run; the run says so itself.
 BUSY_MACHINE = ('real_time_factor', 'no key frame from camera', 'is stale: newest frame',
                 'preflight: camera_')  # fmt: skip
-# Sixty pictures a second must leave half a core to everything else; 6 ms is usual here.
-SLOW_DRAWING_MS = 7.5
-DRAW = '''
-import time
-from flashwam_ros.twin.gl import choose_gl_backend
-choose_gl_backend()
-from flashwam_ros.twin.rendering import Renderer
-from flashwam_ros.twin.simulation import Simulation
-scene = Simulation('red_bottle')
-scene.reset(1)
-renderer, times = Renderer(scene.model, 320, 240), []
-for _ in range(120):
-    begun = time.perf_counter()
-    renderer.render(scene.data, 'head')
-    times.append(time.perf_counter() - begun)
-print(1e3 * sorted(times)[60])
-'''
 
 
 @dataclass(frozen=True)
@@ -72,14 +55,6 @@ def free_ports():
             for probe in sockets:
                 probe.close()
     raise RuntimeError('no free ports')
-
-
-def drawing_ms():
-    """Median time of a camera picture on the idle machine, one thread."""
-    done = subprocess.run([sys.executable, '-c', DRAW], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, 'LP_NUM_THREADS': '1'},
-                          timeout=60, check=True)  # fmt: skip
-    return float(done.stdout.split()[-1])
 
 
 def run_once(folder, arguments):
@@ -128,10 +103,6 @@ def rollout(tmp_path):
             reason = result.summary.get('reason', '')
             if not any(text in reason for text in BUSY_MACHINE):
                 return result
-        slow_ms = drawing_ms()
-        if slow_ms > SLOW_DRAWING_MS:
-            pytest.skip(f'this machine cannot draw the cameras in real time now ({slow_ms:.1f} ms '
-                        f'a picture, {SLOW_DRAWING_MS} ms at most): {reason}')
         return result
 
     return run
