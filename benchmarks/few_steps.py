@@ -32,6 +32,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._stack import header, header_lines, say, table  # noqa: E402
+from flashwam_ros.robot.contract import GRIPPER_GROUPS, RobotContract  # noqa: E402
 from flashwam_ros.training.command import cache_folder  # noqa: E402
 from flashwam_ros.training.dataset import frame_rows  # noqa: E402
 from flashwam_ros.training.episode_file import EpisodeData, read_episode  # noqa: E402
@@ -43,7 +44,6 @@ from flashwam_ros.wam.checkpoint import Checkpoint, load_checkpoint  # noqa: E40
 MODELS = ('models/g1-nano-teacher', 'models/g1-nano-flash', 'models/g1-nano-flashwam')
 STEPS = ('10v/20a', '3v/10a', '1v/2a', '1v/1a')
 CHUNKS = (1, 3, 5)
-ARMS = slice(0, 14)
 RESAMPLES = 2000
 COLUMNS = (
     'model', 'steps', 'arms: one sample mrad', 'against the first row', 'bias', 'spread',
@@ -69,18 +69,20 @@ def sampled(checkpoint: Checkpoint, episode: EpisodeData, steps: Sequence[str],
     frames, per_frame = checkpoint.sampler.frames_per_chunk, checkpoint.sampler.actions_per_frame
     engine = make_engine(checkpoint)
     rows = frame_rows(episode, per_frame)
+    joints = np.ones(rows.shape[-1], bool)
+    joints[RobotContract.load().group(*GRIPPER_GROUPS)] = False
     for chunk in CHUNKS:
         if episode.latent_frames < (chunk + 1) * frames:
             return
         latents = real_chunk(checkpoint, episode, chunk)
         feed(engine, checkpoint, episode, latents, chunk)
-        target = rows[chunk * frames:(chunk + 1) * frames].reshape(-1, rows.shape[-1])[:, ARMS]
+        target = rows[chunk * frames:(chunk + 1) * frames].reshape(-1, rows.shape[-1])[:, joints]
         seen = latents[:, chunk * frames:].numpy()
         for name in steps:
             arms, video = [], []
             for seed in range(count):
                 forecast = engine.predict(*parse_steps(name), torch.Generator().manual_seed(seed))
-                arms.append(checkpoint.normaliser.denormalise(forecast.actions.numpy())[:, ARMS])
+                arms.append(checkpoint.normaliser.denormalise(forecast.actions.numpy())[:, joints])
                 video.append(forecast.latents.numpy())
                 engine.rewind(chunk)
             arm_bias, arm_variance = split_error(np.array(arms), target)
