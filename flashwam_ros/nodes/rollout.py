@@ -131,6 +131,7 @@ class RolloutNode(Node):
     def destroy_node(self) -> None:
         """Leave the robot's wire first."""
         self._probe.close()
+        self._recorder.close()
         super().destroy_node()
 
     def _execute(self, handle) -> RunRollout.Result:

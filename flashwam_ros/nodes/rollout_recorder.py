@@ -10,16 +10,18 @@ from functools import partial
 
 import numpy as np
 from rclpy.node import Node
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image, JointState
 
 from flashwam_ros.episodes.film_strip import FilmStrip
+from flashwam_ros.episodes.messages import header_stamp_ns
 from flashwam_ros.episodes.rollout_log import RolloutLog
 from flashwam_ros.msg import ActionChunk, AppliedActions, DriverStatus, PolicyStatus
 from flashwam_ros.nodes import convert
 from flashwam_ros.nodes.clock import from_msg
-from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.image_conversion import message_to_rgb
 from flashwam_ros.nodes.lifecycle import COMMAND_QOS, SENSOR_QOS, STATUS_QOS
+from flashwam_ros.nodes.polled_input import PolledInput
 from flashwam_ros.robot.contract import RobotContract
 
 _WEIGHT = -1
@@ -51,7 +53,6 @@ class RolloutRecorder:
         self.recent_events: deque[str] = deque(maxlen=20)
         self.joints: JointState | None = None
         self.on_image: Callable[[str, Image], None] | None = None
-        group = QuickGroup()
         wanted = [
             (JointState, 'joint_states', self._on_measured, SENSOR_QOS),
             (JointState, 'joint_commands', self._on_commanded, SENSOR_QOS),
@@ -60,12 +61,17 @@ class RolloutRecorder:
             (DriverStatus, 'driver_status', self._on_driver, STATUS_QOS),
             (PolicyStatus, 'policy_status', self._on_policy, COMMAND_QOS),
         ]
-        wanted += [
-            (Image, f'{camera.topic}/image_raw', partial(self._on_image, camera.key), SENSOR_QOS)
-            for camera in contract.cameras
-        ]
+        self._input = PolledInput(node)
         for kind, topic, callback, qos in wanted:
-            node.create_subscription(kind, topic, callback, qos, callback_group=group)
+            self._input.add(kind, topic, qos, partial(_decode, kind, callback))
+        for camera in contract.cameras:
+            on_image = partial(self._on_image, camera.key)
+            self._input.add(Image, f'{camera.topic}/image_raw', SENSOR_QOS, on_image)
+        self._input.start()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._input.close()
 
     def start(self, log: RolloutLog) -> None:
         """Record into this log from now on."""
@@ -135,13 +141,19 @@ class RolloutRecorder:
     def _on_policy(self, msg: PolicyStatus) -> None:
         self.policy = (msg, self.now_ns())
 
-    def _on_image(self, camera: str, msg: Image) -> None:
+    def _on_image(self, camera: str, data: bytes, arrival_ns: int) -> None:
         log, watching = self._log, self.on_image
+        strip, stamp = self._strips.get(camera), header_stamp_ns(data)
+        filmed = log is not None and strip is not None and strip.wants(stamp)
+        if watching is None and not filmed:
+            return  # most frames: not worth the unpacking
+        msg = deserialize_message(data, Image)
         if watching is not None:
             watching(camera, msg)
-        if log is None:
-            return
-        strip, stamp = self._strips.get(camera), from_msg(msg.header.stamp)
-        if strip is not None and strip.wants(stamp):
+        if filmed:
             with log.lock:
                 strip.add(stamp, message_to_rgb(msg))
+
+
+def _decode(kind: type, callback: Callable, data: bytes, arrival_ns: int) -> None:
+    callback(deserialize_message(data, kind))

@@ -10,14 +10,13 @@ than that it leaves frames out. It ends with the process that started it.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
-import os
 from collections.abc import Sequence
 
 from flashwam_ros.robot.contract import Camera, RobotContract
 from flashwam_ros.twin import camera_faults
 from flashwam_ros.twin.child import Child, die_with_parent, parent_gone
+from flashwam_ros.wire.realtime import CAMERA_PRIORITY, claim_realtime
 from flashwam_ros.wire.teleimager import CameraServer, StreamError, encode_stamp, stream_config
 
 log = logging.getLogger(__name__)
@@ -25,7 +24,6 @@ log = logging.getLogger(__name__)
 _JPEG_QUALITY = 90
 _WAIT_S = 0.005
 _BACKLOG_NS = 300_000_000
-_PRIORITY = -5
 
 
 def start(snapshot_fd: int, ports: Sequence[int], request_port: int, rate_hz: float) -> Child:
@@ -42,8 +40,8 @@ def start(snapshot_fd: int, ports: Sequence[int], request_port: int, rate_hz: fl
         '--request-port', str(request_port),
         '--rate', str(rate_hz),
     )  # fmt: skip
-    # One thread for the software renderer: more would take the second core from the policy.
-    threads = {'LP_NUM_THREADS': os.environ.get('LP_NUM_THREADS', '1')}
+    # The software renderer starts no threads: they would not have this process's priority.
+    threads = {'LP_NUM_THREADS': '0'}
     return Child(__name__, snapshot_fd, arguments, threads)
 
 
@@ -58,6 +56,8 @@ def _serve(snapshot_fd: int, cameras: Sequence[Camera], server: CameraServer, ra
         if parent_gone(_WAIT_S):
             return
     maker.load(snapshot.task)
+    # Real cameras do not wait for the policy's computer.
+    log.info('drawing at %s', claim_realtime(CAMERA_PRIORITY))
     period_ns = int(1e9 / rate_hz)
     due_ns = shared.read().stamp_ns
     names = {camera.key: camera.wire_name for camera in cameras}
@@ -95,9 +95,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--rate', type=float, required=True)
     args = parser.parse_args(argv)
     die_with_parent()
-    # Real cameras do not wait for the policy's computer. Users without the right go without.
-    with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
     logging.basicConfig(level=logging.INFO, format='twin cameras: %(message)s')
     logging.getLogger('OpenGL').setLevel(logging.WARNING)
     from flashwam_ros.twin.gl import NoOpenGLError, choose_gl_backend

@@ -1,17 +1,22 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Scheduling priority for the two loops that must keep time: the robot's side and the driver's."""
+"""Scheduling priority for the loops that must keep time: the driver's, and the twin's two."""
 
 from __future__ import annotations
 
 import os
 
+# Pictures take most of a slow machine's time: they give way to the loops that move a robot.
+CONTROL_PRIORITY = 2
+CAMERA_PRIORITY = 1
 _NICE = -10
-_RT_PRIORITY = 1
 
 
-def claim_realtime() -> str:
+def claim_realtime(priority: int = CONTROL_PRIORITY) -> str:
     """Ask the kernel to prefer the calling thread; what was granted, in words.
+
+    Args:
+        priority: real-time priority, one of the two above.
 
     A nice value is not enough on desktops: Linux shares the processor between sessions before it
     looks at nice values. Threads and processes started later do not inherit the priority. Users
@@ -20,8 +25,8 @@ def claim_realtime() -> str:
     if (os.cpu_count() or 1) > 1:
         try:
             policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK
-            os.sched_setscheduler(0, policy, os.sched_param(_RT_PRIORITY))
-            return f'real-time priority {_RT_PRIORITY}'
+            os.sched_setscheduler(0, policy, os.sched_param(priority))
+            return f'real-time priority {priority}'
         except PermissionError:
             pass
     try:
