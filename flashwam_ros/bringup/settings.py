@@ -157,7 +157,9 @@ class Settings:
         if not texts['network_interface']:
             raise SettingsError('robot:=real needs network_interface:=NAME, the interface that '
                                 'is wired to the robot (see `ip -br address`)')
-        if texts['robot'] == 'real' and policy and not (values or {}).get('checkpoint'):
+        # The arms of a study are named in its file: nothing is left to the default there.
+        named = (values or {}).get('checkpoint') or texts['study']
+        if texts['robot'] == 'real' and policy and not named:
             raise SettingsError('robot:=real needs checkpoint:=FOLDER, a model trained on this '
                                 'robot\'s demonstrations: the default one has only ever seen the '
                                 'simulated robot')

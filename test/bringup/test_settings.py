@@ -121,3 +121,12 @@ def test_a_study_that_starts_trials_by_itself_never_gets_a_robot(tmp_path, score
     (tmp_path / 'study.json').write_text(json.dumps(stated), encoding='utf-8')
     with pytest.raises(SettingsError, match='score: operator'):
         Settings.parse({'study': str(tmp_path), 'robot': 'real', 'network_interface': 'eth0'})
+
+
+def test_a_study_names_its_models_itself_on_a_robot_too(tmp_path):
+    stated = {'study': {'arms': [{'id': 'a', 'policy': 'wam'}], 'tasks': {'red_bottle': {}},
+                        'score': 'operator'}, 'resolved': {'a': {'checkpoint': str(tmp_path)}}}
+    (tmp_path / 'study.json').write_text(json.dumps(stated), encoding='utf-8')
+    settings = Settings.parse(
+        {'study': str(tmp_path), 'robot': 'real', 'network_interface': 'eth0'})
+    assert settings.checkpoint == str(tmp_path)
