@@ -17,9 +17,14 @@ from mcap.well_known import MessageEncoding, SchemaEncoding
 from mcap_ros2.decoder import DecoderFactory
 
 from flashwam_ros.episodes.schemas import schema_text
-from flashwam_ros.robot.chunk import ActionChunk, AppliedChunk, ChunkRejected
+from flashwam_ros.robot.chunk import ActionChunk, AppliedChunk
+from flashwam_ros.robot.chunk_messages import (
+    SECOND_NS,
+    applied_from_msg,
+    chunk_from_msg,
+    time_ns,
+)
 
-SECOND_NS = 1_000_000_000
 _STAMP = struct.Struct('<iI')
 _ENCAPSULATION = 4
 _LENGTH = struct.Struct('<I')
@@ -161,12 +166,12 @@ def diagnostics(data: memoryview, kind: str) -> tuple[Diagnostic, ...]:
 
 def chunk(data: memoryview, kind: str) -> ActionChunk:
     """An `ActionChunk`, not validated against a contract."""
-    return chunk_of(decoder(kind)(data))
+    return chunk_from_msg(decoder(kind)(data))
 
 
 def applied(data: memoryview, kind: str) -> AppliedChunk:
     """An `AppliedActions`."""
-    return applied_of(decoder(kind)(data))
+    return applied_from_msg(decoder(kind)(data))
 
 
 def json_text(data: memoryview, kind: str) -> dict:
@@ -194,66 +199,6 @@ def text_message(values: Mapping[str, Any]) -> bytes:
 # -- messages of any origin (decoded here, or received through ROS) ------------------------------
 
 
-def time_ns(stamp: Any) -> int:
-    """A `builtin_interfaces/Time` in ns."""
-    return stamp.sec * SECOND_NS + stamp.nanosec
-
-
 def stamp_ns(msg: Any) -> int:
     """The header's stamp in ns."""
     return time_ns(msg.header.stamp)
-
-
-def _matrix(msg: Any) -> np.ndarray:
-    if len(msg.positions) != msg.rows * msg.channels:
-        raise ChunkRejected(
-            f'message of chunk {msg.index}: {len(msg.positions)} values, but {msg.rows} rows of '
-            f'{msg.channels} channels'
-        )
-    return np.array(msg.positions, dtype=np.float64).reshape(msg.rows, msg.channels)
-
-
-def chunk_of(msg: Any, offset_ns: int = 0) -> ActionChunk:
-    """The chunk in a message; `offset_ns` is taken off every stamp.
-
-    Raises:
-        ChunkRejected: the number of values does not fit rows and channels.
-    """
-    return ActionChunk(
-        session=msg.session,
-        contract_hash=msg.contract_hash,
-        index=msg.index,
-        predecessor=msg.predecessor,
-        row_duration_s=msg.row_duration,
-        positions=_matrix(msg),
-        channel_names=tuple(msg.channel_names),
-        first_row=msg.first_row,
-        stamp_ns=stamp_ns(msg) - offset_ns,
-        video_steps=msg.video_steps,
-        action_steps=msg.action_steps,
-        seed=msg.seed,
-        latency_s=dict(zip(msg.latency_names, msg.latency, strict=False)),
-        key_frame_stamps_ns=tuple(time_ns(stamp) - offset_ns for stamp in msg.key_frame_stamps),
-    )
-
-
-def applied_of(msg: Any) -> AppliedChunk:
-    """The account of a chunk in a message.
-
-    Raises:
-        ChunkRejected: the number of values does not fit rows and channels.
-    """
-    return AppliedChunk(
-        session=msg.session,
-        index=msg.index,
-        first_row=msg.first_row,
-        start_ns=time_ns(msg.start),
-        row_duration_s=msg.row_duration,
-        positions=_matrix(msg),
-        row_stamps_ns=tuple(time_ns(stamp) for stamp in msg.row_stamps),
-        key_frame_due_ns=tuple(time_ns(stamp) for stamp in msg.key_frame_due),
-        complete=msg.complete,
-        slack_s=msg.slack,
-        boundary_jump_rad=msg.boundary_jump,
-        limited_ticks=msg.limited_ticks,
-    )

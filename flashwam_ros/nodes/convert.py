@@ -1,10 +1,9 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Chunks and accounts of chunks as ROS messages and back.
+"""Chunks and accounts of chunks as ROS messages; `robot.chunk_messages` is the way back.
 
 Inside a message every stamp is ROS time; `offset_ns` is added to the stamps of the dataclass on
-the way
-out and subtracted on the way in, so each node keeps the clock it likes.
+the way out and subtracted on the way in, so each node keeps the clock it likes.
 """
 
 from __future__ import annotations
@@ -15,21 +14,12 @@ import numpy as np
 
 from flashwam_ros.msg import ActionChunk as ActionChunkMsg
 from flashwam_ros.msg import AppliedActions
-from flashwam_ros.nodes.clock import from_msg, to_msg
-from flashwam_ros.robot.chunk import ActionChunk, AppliedChunk, ChunkRejected
+from flashwam_ros.nodes.clock import to_msg
+from flashwam_ros.robot.chunk import ActionChunk, AppliedChunk
 
 
 def _flat(positions: np.ndarray) -> array:
     return array('d', np.ascontiguousarray(positions, dtype=np.float64).tobytes())
-
-
-def _matrix(msg: ActionChunkMsg | AppliedActions) -> np.ndarray:
-    if len(msg.positions) != msg.rows * msg.channels:
-        raise ChunkRejected(
-            f'message of chunk {msg.index}: {len(msg.positions)} values, but {msg.rows} rows of '
-            f'{msg.channels} channels'
-        )
-    return np.array(msg.positions, dtype=np.float64).reshape(msg.rows, msg.channels)
 
 
 def chunk_to_msg(chunk: ActionChunk, offset_ns: int = 0) -> ActionChunkMsg:
@@ -52,30 +42,6 @@ def chunk_to_msg(chunk: ActionChunk, offset_ns: int = 0) -> ActionChunkMsg:
     msg.latency = [float(value) for value in chunk.latency_s.values()]
     msg.key_frame_stamps = [to_msg(stamp + offset_ns) for stamp in chunk.key_frame_stamps_ns]
     return msg
-
-
-def chunk_from_msg(msg: ActionChunkMsg, offset_ns: int = 0) -> ActionChunk:
-    """The chunk in a message, not yet validated against a contract.
-
-    Raises:
-        ChunkRejected: the number of values does not fit rows and channels.
-    """
-    return ActionChunk(
-        session=msg.session,
-        contract_hash=msg.contract_hash,
-        index=msg.index,
-        predecessor=msg.predecessor,
-        row_duration_s=msg.row_duration,
-        positions=_matrix(msg),
-        channel_names=tuple(msg.channel_names),
-        first_row=msg.first_row,
-        stamp_ns=from_msg(msg.header.stamp) - offset_ns,
-        video_steps=msg.video_steps,
-        action_steps=msg.action_steps,
-        seed=msg.seed,
-        latency_s=dict(zip(msg.latency_names, msg.latency, strict=False)),
-        key_frame_stamps_ns=tuple(from_msg(stamp) - offset_ns for stamp in msg.key_frame_stamps),
-    )
 
 
 def applied_to_msg(
@@ -108,25 +74,3 @@ def applied_to_msg(
     msg.boundary_jump = float(applied.boundary_jump_rad)
     msg.limited_ticks = int(applied.limited_ticks)
     return msg
-
-
-def applied_from_msg(msg: AppliedActions) -> AppliedChunk:
-    """The account in a message, stamps in ROS time (ns).
-
-    Raises:
-        ChunkRejected: the number of values does not fit rows and channels.
-    """
-    return AppliedChunk(
-        session=msg.session,
-        index=msg.index,
-        first_row=msg.first_row,
-        start_ns=from_msg(msg.start),
-        row_duration_s=msg.row_duration,
-        positions=_matrix(msg),
-        row_stamps_ns=tuple(from_msg(stamp) for stamp in msg.row_stamps),
-        key_frame_due_ns=tuple(from_msg(stamp) for stamp in msg.key_frame_due),
-        complete=msg.complete,
-        slack_s=msg.slack,
-        boundary_jump_rad=msg.boundary_jump,
-        limited_ticks=msg.limited_ticks,
-    )

@@ -43,6 +43,7 @@ from flashwam_ros.nodes.lifecycle import (
     run_node,
 )
 from flashwam_ros.robot.chunk import ChunkRejected
+from flashwam_ros.robot.chunk_messages import chunk_from_msg
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.robot.description import load_description
 from flashwam_ros.robot.executor import Executor, Mode
@@ -224,7 +225,7 @@ class G1Driver(LifecycleNode):
 
     def _on_chunk(self, msg: ActionChunk) -> None:
         try:
-            chunk = convert.chunk_from_msg(msg, ros_offset_ns(self.get_clock()))
+            chunk = chunk_from_msg(msg, ros_offset_ns(self.get_clock()))
         except ChunkRejected as rejected:
             self.loop.events.append(f'chunk_rejected: {rejected.reason}')
             return

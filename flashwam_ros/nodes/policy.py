@@ -37,6 +37,7 @@ from flashwam_ros.policy.loop import LOOKAHEAD
 from flashwam_ros.policy.protocol import Policy, PolicyError
 from flashwam_ros.policy.worker import Loaded, PolicyWorker
 from flashwam_ros.robot import chunk as robot_chunk
+from flashwam_ros.robot.chunk_messages import applied_from_msg
 from flashwam_ros.robot.contract import Camera, RobotContract
 
 STATUS_S = 0.1
@@ -252,7 +253,7 @@ class PolicyNode(LifecycleNode):
         if worker is None or not self._active:
             return
         try:
-            worker.applied(convert.applied_from_msg(msg))
+            worker.applied(applied_from_msg(msg))
         except robot_chunk.ChunkRejected as error:
             worker.fail(f'HistoryError: {error.reason}')
 

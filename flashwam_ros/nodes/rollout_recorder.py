@@ -17,11 +17,11 @@ from flashwam_ros.episodes.film_strip import FilmStrip
 from flashwam_ros.episodes.messages import header_stamp_ns
 from flashwam_ros.episodes.rollout_log import RolloutLog
 from flashwam_ros.msg import ActionChunk, AppliedActions, DriverStatus, PolicyStatus
-from flashwam_ros.nodes import convert
 from flashwam_ros.nodes.clock import from_msg
 from flashwam_ros.nodes.image_conversion import message_to_rgb
 from flashwam_ros.nodes.lifecycle import COMMAND_QOS, SENSOR_QOS, STATUS_QOS
 from flashwam_ros.nodes.polled_input import PolledInput
+from flashwam_ros.robot.chunk_messages import applied_from_msg
 from flashwam_ros.robot.contract import RobotContract
 
 _WEIGHT = -1
@@ -108,7 +108,7 @@ class RolloutRecorder:
     def _on_applied(self, msg: AppliedActions) -> None:
         log = self._log
         if log is not None and msg.session == log.setting.session:
-            account = convert.applied_from_msg(msg)
+            account = applied_from_msg(msg)
             with log.lock:
                 (log.accounts if account.complete else log.starts).append(account)
 

@@ -39,6 +39,7 @@ from flashwam_ros.nodes.lifecycle_client import NodeUnavailableError
 from flashwam_ros.nodes.operator_arms import OperatorArms
 from flashwam_ros.nodes.teleop_episode import ExpertEpisodes
 from flashwam_ros.nodes.teleop_listener import CommandListener
+from flashwam_ros.robot.chunk_messages import applied_from_msg
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.teleop.command import CommandError
 from flashwam_ros.teleop.joy import JoyDevice, JoyMapping
@@ -165,7 +166,7 @@ class TeleopNode(Node):
                 self.session.rest()
 
     def _on_applied(self, msg: AppliedActions) -> None:
-        account = convert.applied_from_msg(msg)
+        account = applied_from_msg(msg)
         start_ns = account.start_ns - ros_offset_ns(self.get_clock())
         account = replace(account, start_ns=start_ns)
         with self.lock:

@@ -12,6 +12,7 @@ from rclpy.serialization import deserialize_message, serialize_message  # noqa: 
 
 from flashwam_ros.nodes import convert  # noqa: E402
 from flashwam_ros.robot.chunk import ActionChunk, AppliedChunk, ChunkRejected  # noqa: E402
+from flashwam_ros.robot.chunk_messages import applied_from_msg, chunk_from_msg  # noqa: E402
 from flashwam_ros.robot.contract import RobotContract  # noqa: E402
 
 CONTRACT = RobotContract.load()
@@ -45,7 +46,7 @@ def make_chunk(**changes):
 
 def test_a_chunk_comes_back_equal():
     chunk = make_chunk()
-    back = convert.chunk_from_msg(over_the_wire(convert.chunk_to_msg(chunk, OFFSET_NS)), OFFSET_NS)
+    back = chunk_from_msg(over_the_wire(convert.chunk_to_msg(chunk, OFFSET_NS)), OFFSET_NS)
     np.testing.assert_array_equal(back.positions, chunk.positions)
     for name in chunk.__dataclass_fields__:
         if name != 'positions':
@@ -57,14 +58,14 @@ def test_nan_comes_through_for_the_driver_to_reject():
     positions = np.full((CONTRACT.rows_per_chunk, 16), np.nan)
     msg = over_the_wire(convert.chunk_to_msg(make_chunk(positions=positions)))
     with pytest.raises(ChunkRejected, match='not finite'):
-        convert.chunk_from_msg(msg).validate(CONTRACT)
+        chunk_from_msg(msg).validate(CONTRACT)
 
 
 def test_a_message_whose_sizes_disagree_is_rejected():
     msg = convert.chunk_to_msg(make_chunk())
     msg.rows += 1
     with pytest.raises(ChunkRejected, match='256 values, but 17 rows of 16'):
-        convert.chunk_from_msg(msg)
+        chunk_from_msg(msg)
 
 
 @pytest.mark.parametrize('complete', [True, False])
@@ -86,7 +87,7 @@ def test_an_account_comes_back_on_ros_time(complete):
     msg = over_the_wire(
         convert.applied_to_msg(applied, CONTRACT.channel_names, OFFSET_NS, OFFSET_NS)
     )
-    back = convert.applied_from_msg(msg)
+    back = applied_from_msg(msg)
     assert back.start_ns == applied.start_ns + OFFSET_NS
     assert back.key_frame_due_ns == tuple(t + OFFSET_NS for t in applied.key_frame_due_ns)
     assert (back.complete, back.slack_s, back.limited_ticks) == (complete, -0.02, 4)
