@@ -15,7 +15,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,8 +27,12 @@ from flashwam_ros.training import lerobot_layout as layout
 RECORDS = 'export'
 STAT_FRAMES, STAT_WIDTH = 100, 160
 ROBOT_TYPE = 'Unitree_G1_Dex1'
-_VIDEO = {'g': '2', 'crf': '18', 'preset': 'fast'}
-"""A key frame every second frame, so that training can seek; nearly no visible loss."""
+_VIDEO = {'g': '2', 'crf': '18', 'preset': 'fast', 'x264-params': 'mbtree=0'}
+"""A key frame every second frame, so that training can seek; nearly no visible loss.
+
+Without x264's macroblock tree, which gains little with such short groups: where the processor has
+AVX-512 it does not give the same bytes in every run.
+"""
 
 
 class LeRobotWriter:
@@ -217,7 +220,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], count: int, fps: float
             if rgb.shape[:2] != size or size[0] % 2 or size[1] % 2:
                 raise ValueError(f'{where}: frame {number} is {rgb.shape[:2]}, the first one '
                                  f'{size}; sizes must be even and equal')
-            frame = av.VideoFrame.from_ndarray(_planes(rgb), format='yuv420p')
+            frame = av.VideoFrame.from_ndarray(rgb, format='rgb24')
             container.mux(stream.encode(frame))
             if number in sampled:
                 step = max(1, size[1] // STAT_WIDTH)
@@ -227,19 +230,6 @@ def write_video(path: Path, frames: Iterable[np.ndarray], count: int, fps: float
     stats = {name: getattr(pixels, name)(axis=(0, 1, 2)).reshape(3, 1, 1).tolist()
              for name in ('min', 'max', 'mean', 'std')}
     return size, {**stats, 'count': [len(samples)]}
-
-
-def _planes(rgb: np.ndarray) -> np.ndarray:
-    """(h, w, 3) RGB as the planes of yuv420p, (3 h / 2, w); colours averaged over 2 x 2 pixels.
-
-    The encoder's own conversion is not the same in every run on a busy machine.
-    """
-    height, width = rgb.shape[:2]
-    small = cv2.resize(rgb, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-    coarse = small.repeat(2, axis=0).repeat(2, axis=1)
-    planes = cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420)
-    planes[height:] = cv2.cvtColor(coarse, cv2.COLOR_RGB2YUV_I420)[height:]
-    return planes
 
 
 def _capture(camera: str) -> str:
