@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -71,6 +71,23 @@ def mcnemar(pairs: Pairs) -> float:
     n = pairs.first + pairs.second
     tail = sum(math.comb(n, k) for k in range(min(pairs.first, pairs.second) + 1))
     return min(1.0, 2 * tail / 2 ** n)
+
+
+def sign_flip(differences: Sequence[int]) -> float:
+    """Two-sided exact p-value that whole-number differences have no direction.
+
+    Fisher's randomisation test: under the hypothesis every difference is as likely with the
+    other sign; the p-value is the share of all sign patterns whose sum is as far from 0.
+    """
+    shares = {0: 1.0}
+    for difference in differences:
+        flipped: defaultdict[int, float] = defaultdict(float)
+        for total, share in shares.items():
+            flipped[total + difference] += share / 2
+            flipped[total - difference] += share / 2
+        shares = flipped
+    seen = abs(sum(differences))
+    return sum(share for total, share in shares.items() if abs(total) >= seen)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.step_effects import effects
 from flashwam_ros.training.statistics import (
     Pairs,
     holm,
@@ -14,6 +15,7 @@ from flashwam_ros.training.statistics import (
     mcnemar,
     non_inferiority,
     paired_score,
+    sign_flip,
     wilson,
 )
 
@@ -43,6 +45,25 @@ def test_mcnemar_against_published_values(pairs, p):
 
 
 @given(COUNTS)
+@given(st.integers(0, 12), st.integers(0, 12), st.integers(0, 5))
+def test_flipping_signs_of_single_outcomes_is_mcnemar(first, second, ties):
+    p = sign_flip([1] * first + [-1] * second + [0] * ties)
+    assert p == pytest.approx(mcnemar(Pairs(ties, first, second, 0)))
+
+
+def test_a_scene_that_counts_twice_is_one_scene():
+    assert sign_flip([2, 2, 2]) == pytest.approx(2 / 8)
+    assert sign_flip([2, 1, -1]) == pytest.approx(6 / 8)
+    assert sign_flip([]) == 1
+
+
+def test_effects_of_video_and_action_steps_are_told_apart():
+    won = {(1, 2): [True, True], (1, 20): [False, True], (10, 2): [True, False],
+           (10, 20): [False, False]}
+    assert effects(won, (1, 10), (2, 20), 'action') == [2, 0]
+    assert effects(won, (1, 10), (2, 20), 'video') == [0, 2]
+
+
 def test_mcnemar_does_not_care_who_is_first(pairs):
     swapped = Pairs(pairs.both, pairs.second, pairs.first, pairs.neither)
     assert mcnemar(pairs) == mcnemar(swapped)
