@@ -21,6 +21,7 @@ from rclpy.qos import QoSProfile
 log = logging.getLogger(__name__)
 
 PERIOD_S = 0.02
+CATCH_UP_S = 1.0
 OnMessage = Callable[[bytes, int], None]
 """Called with the serialised message and its arrival (ns, system clock)."""
 
@@ -52,6 +53,7 @@ class PolledInput:
         self._group = _Unattended()
         self._subscriptions: list[tuple] = []
         self._stopping = threading.Event()
+        self._rounds = 0
         self._thread: threading.Thread | None = None
 
     def add(self, kind: type, name: str, qos: QoSProfile, on_message: OnMessage) -> None:
@@ -65,6 +67,13 @@ class PolledInput:
         """Begin to read."""
         self._thread = threading.Thread(target=self._run, name='polled-input', daemon=True)
         self._thread.start()
+
+    def catch_up(self, timeout_s: float = CATCH_UP_S) -> None:
+        """Wait until what has arrived by now was handed on, at most `timeout_s`."""
+        # The round under way may have passed a topic already: the next one counts.
+        enough, deadline = self._rounds + 2, time.monotonic() + timeout_s
+        while self._rounds < enough and time.monotonic() < deadline:
+            time.sleep(PERIOD_S / 4)
 
     def close(self) -> None:
         """Read no more and unsubscribe."""
@@ -83,6 +92,7 @@ class PolledInput:
                     _drain(subscription, kind, on_message)
                 except Exception:
                     log.exception('a message of %s could not be taken', subscription.topic_name)
+            self._rounds += 1
             # In steps of the period, also when a step took long: the thread must leave room.
             self._stopping.wait(max(PERIOD_S / 4, begin + PERIOD_S - time.monotonic()))
 

@@ -82,6 +82,7 @@ class RolloutRecorder:
 
     def stop(self) -> None:
         """Stop recording; the log is the caller's alone from now on."""
+        self._input.catch_up()
         self._log, self._strips = None, {}
 
     def now_ns(self) -> int:

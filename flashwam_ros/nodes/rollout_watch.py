@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flashwam_ros.episodes.rollout_log import RolloutLog
+from flashwam_ros.nodes.clock import from_msg
 from flashwam_ros.nodes.rollout_recorder import RolloutRecorder
 from flashwam_ros.wire.sim_bus import SimBus
 
@@ -102,7 +103,9 @@ class RolloutWatch:
         policy, policy_ns = self._recorder.policy
         if (now_ns - driver_ns) * 1e-9 > SILENT_S:
             return f'driver_silent: no driver_status for {SILENT_S:.0f} s'
-        if driver.mode not in _WORKING and driver_ns > log.activated_ns:
+        # By its own stamp: a status from before the session may be read after it began.
+        said_ns = from_msg(driver.header.stamp)
+        if driver.mode not in _WORKING and said_ns > log.activated_ns:
             return driver.reason or f'driver_left: it is {driver.mode}'
         if (
             policy is not None
