@@ -30,7 +30,7 @@ from flashwam_ros.training.results import (  # noqa: E402
     results_folder,
 )
 from flashwam_ros.training.seeds import TASKS  # noqa: E402
-from flashwam_ros.training.statistics import sign_flip, wilson  # noqa: E402
+from flashwam_ros.training.statistics import holm, sign_flip, wilson  # noqa: E402
 
 COLUMNS = ('video steps', 'action steps', 'success', '95 % Wilson')
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--tasks', nargs='+', default=list(TASKS), choices=TASKS)
     parser.add_argument('--seeds', type=int, default=67, help='scenes per task')
     options = parser.parse_args(argv)
-    lines = header_lines(header(options.seeds))
+    lines, found_p = header_lines(header(options.seeds)), []
     for task in options.tasks:
         jobs = make_jobs({task: options.seeds}, 'test')
         won: dict[tuple[int, int], list[bool]] = {}
@@ -67,9 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             ('action', f'{options.action[0]} v {options.action[1]} action steps'),
         ):
             gains = effects(won, options.video, options.action, name)
-            lines.append(f'- {text}: {sum(gains):+d} of {2 * len(jobs)}, '
-                         f'p = {sign_flip(gains):.2g}')
+            found_p.append(sign_flip(gains))
+            lines.append(f'- {text}: {sum(gains):+d} of {2 * len(jobs)}, p = {found_p[-1]:.2g}')
         lines.append('')
+    lines.append(f'Smallest p after Holm, over all {len(found_p)}: {min(holm(found_p)):.2g}')
     say('\n'.join(lines))
     return 0
 
