@@ -236,10 +236,15 @@ class G1Driver(LifecycleNode):
             self.loop.events.append('policy_lost: the publisher of action_chunk is gone')
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Hold at once; the second call gives the arms back."""
+        """Hold at once; the second call gives the arms back; with no arms: not the next start."""
+        held = self.loop.mode is not Mode.PASSIVE
         self.loop.halt('stop service')
         response.success = True
-        response.message = 'holding; call again to give the arms back'
+        response.message = (
+            'holding; call again to give the arms back'
+            if held
+            else 'the arms are not held; the next take-over is refused'
+        )
         return response
 
     def _on_release(

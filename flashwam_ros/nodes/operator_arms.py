@@ -30,6 +30,10 @@ class RedError(NodeUnavailableError):
     """The preflight forbids the motion; the message names the checks."""
 
 
+class ReleasedError(NodeUnavailableError):
+    """The arms were asked back while they were being taken over."""
+
+
 class OperatorArms:
     """Blocking calls, from threads of the owner that may block.
 
@@ -42,6 +46,7 @@ class OperatorArms:
 
     Attributes:
         red: why the last preflight forbade the motion, '' if it did not.
+        releases: how often the operator asked for the arms to be given back.
         in_force: set by the owner when the driver tells its commands.
     """
 
@@ -55,7 +60,7 @@ class OperatorArms:
         self._probe = PreflightProbe(node, self._inputs, contract, wire, None, output)
         self._one = threading.RLock()
         self._closing = False
-        self.red = ''
+        self.red, self.releases = '', 0
         self.in_force = threading.Event()
 
     def close(self) -> None:
@@ -67,11 +72,15 @@ class OperatorArms:
         """Make the driver tell of the robot."""
         self._driver.configure(CONFIGURE_S)
 
-    def take_over(self) -> None:
+    def take_over(self, since: int) -> None:
         """Preflight, then the arms; the operator's clutch does the rest.
+
+        Args:
+            since: `releases` when the motion was asked for: a release after that is the last word.
 
         Raises:
             RedError: the preflight forbids it; nothing has moved.
+            ReleasedError: a release came in between; the arms are not held.
             NodeUnavailableError: the driver does not answer or refuses.
         """
         with self._one:
@@ -80,8 +89,11 @@ class OperatorArms:
             self.red = '' if report.ok else f'preflight: {report.reason}'
             if self.red:
                 raise RedError(self.red)
+            self._unless_released(since)
             self.in_force.clear()
             self._driver.activate(ACTIVATE_S)
+            # A release during the activation found nothing to give back yet.
+            self._unless_released(since)
             if not self.in_force.wait(COMMAND_S):
                 raise NodeUnavailableError('g1_driver tells no joint_commands')
 
@@ -90,12 +102,21 @@ class OperatorArms:
         with self._one:
             self.configure()
             if self._driver.state() == State.PRIMARY_STATE_ACTIVE:
-                self.release()
+                self._let_go()
 
     def release(self) -> None:
-        """To the robot's own controller, now."""
+        """To the robot's own controller, now; a take-over on its way ends, too."""
+        self.releases += 1
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._rest()
         self._driver.deactivate(DEACTIVATE_S)
+
+    def _unless_released(self, since: int) -> None:
+        if self.releases != since:
+            self._let_go()
+            raise ReleasedError('the arms were asked back before they were taken over')
 
     def look(self) -> Report:
         """The preflight; what is red at two looks is red: a busy moment must not cost a start."""

@@ -36,7 +36,7 @@ from flashwam_ros.nodes.lifecycle import (
     run_node,
 )
 from flashwam_ros.nodes.lifecycle_client import NodeUnavailableError
-from flashwam_ros.nodes.operator_arms import OperatorArms
+from flashwam_ros.nodes.operator_arms import OperatorArms, RedError
 from flashwam_ros.nodes.teleop_episode import ExpertEpisodes
 from flashwam_ros.nodes.teleop_listener import CommandListener
 from flashwam_ros.robot.chunk_messages import applied_from_msg
@@ -246,10 +246,12 @@ class TeleopNode(Node):
                 self.arms.configure()
                 self.started.set()
                 if engage and self.session is not None and self.session.state == 'waiting':
-                    self.arms.take_over()
+                    self.arms.take_over(since=0)
                 return
             except NodeUnavailableError as error:
-                if time.monotonic() > deadline:
+                # A red preflight may turn green; what an operator stopped is not tried again.
+                again = isinstance(error, RedError) or not self.started.is_set()
+                if not again or time.monotonic() > deadline:
                     self.get_logger().error(f'not engaged: {error}')
                     return
                 self._closing.wait(1.0)
@@ -293,7 +295,8 @@ class TeleopNode(Node):
                 else 'the expert takes the arms over for an episode: ask for one (flashwam record)'
             )
             return response
-        return self._answer(response, self.arms.take_over)
+        since = self.arms.releases
+        return self._answer(response, lambda: self.arms.take_over(since))
 
     def _on_release(
         self, request: Trigger.Request, response: Trigger.Response

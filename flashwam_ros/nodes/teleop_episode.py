@@ -115,7 +115,7 @@ class ExpertEpisodes:
             'prompt': goal.prompt or TASKS[goal.task].prompt, 'seed': int(goal.seed),
             'policy': POLICY, 'device': 'expert', 'time_limit_s': score.limit_s,
         }  # fmt: skip
-        begun = False
+        begun, since = False, node.arms.releases
         try:
             score.tell('starting')
             node.started.wait(STARTING_S)
@@ -123,7 +123,7 @@ class ExpertEpisodes:
             node.arms.give_back()
             node.sim.reset(goal.task, int(goal.seed))
             score.tell('preflight')
-            node.arms.take_over()
+            node.arms.take_over(since)
             begun = True
             self._events.begin(name, goal.task, about)
             self._await_ready(name)

@@ -116,6 +116,7 @@ class Executor:
         self._now_ns = now_ns
         self._fresh = False
         self._stopped = False
+        self._barred = ''
         self._activate = False
         self._exits: list[str] = []
         self._events: list[str] = []
@@ -131,7 +132,7 @@ class Executor:
         """Take the arms over at the next tick: ENGAGE from the measured pose.
 
         Refused (event ``activation_refused``) while a fault stands, the state is stale or a
-        channel was never measured. Without effect unless PASSIVE.
+        channel was never measured, and once after a :meth:`stop`. Without effect unless PASSIVE.
         """
         del now_ns
         self._activate = True
@@ -141,13 +142,20 @@ class Executor:
         self._exits.append(reason or 'error')
 
     def stop(self, reason: str = 'stop') -> None:
-        """Operator's stop: HOLD at once; again: give the arms back; once more: without retreat."""
+        """Operator's stop: HOLD at once; again: give the arms back; once more: without retreat.
+
+        While PASSIVE it refuses the next take-over: whoever presses it during a preflight means
+        the motion that is about to begin.
+        """
         authority = self._authority
-        if authority.exiting:
+        if authority.mode is Mode.PASSIVE:
+            self._barred = reason or 'stop'
+            self._events.append(f'barred: {self._barred}: the next take-over is refused')
+        elif authority.exiting:
             authority.hurry()
         elif self._stopped or authority.mode is Mode.ENGAGE:
             self._exits.append(reason or 'stop')
-        elif authority.mode is not Mode.PASSIVE:
+        else:
             self._stopped = True
             self._halt('stop')
             self._events.append(f'stop: {reason}')
@@ -235,7 +243,8 @@ class Executor:
         if not self._activate:
             return
         self._activate = False
-        why = self._safety.standing(inp)
+        barred, self._barred = self._barred, ''
+        why = f'{barred}: STOP came first; ask once more' if barred else self._safety.standing(inp)
         unseen = ~np.isfinite(self._measured)
         if not why and unseen.any():
             names = [n for n, u in zip(self._contract.channel_names, unseen, strict=True) if u]

@@ -212,6 +212,29 @@ def test_stop_holds_at_once_and_again_releases():
     assert rig.out.reason == 'stop'
 
 
+def test_stop_before_the_arms_are_held_refuses_the_next_take_over():
+    rig = Rig(path_is_free=always_free)
+    rig.tick()
+    rig.executor.stop('page')
+    rig.run(5.0)
+    rig.executor.activate(rig.now)
+    rig.tick()
+    assert rig.out.mode is Mode.PASSIVE and 'page: STOP came first' in rig.out.reason
+    assert any(event.startswith('activation_refused') for event in rig.events)
+    # Whoever asks once more has read it.
+    rig.engaged()
+    assert rig.out.mode is Mode.HOLD
+
+
+def test_stop_in_the_tick_of_the_take_over_refuses_it():
+    rig = Rig(path_is_free=always_free)
+    rig.tick()
+    rig.executor.activate(rig.now)
+    rig.executor.stop()
+    rig.tick()
+    assert rig.out.mode is Mode.PASSIVE
+
+
 def test_stop_brakes_without_turning_back():
     rig = Rig().engaged()
     rows = support.home() + np.outer(np.arange(1, 17) * 0.05, [1.0] + [0.0] * 15)
