@@ -19,13 +19,13 @@ import pytest
 import flashwam_ros
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from preflight_support import BUSY_REASONS  # noqa: E402
+
 ROOT = pathlib.Path(flashwam_ros.__file__).parents[1]
 ROS_DOMAIN, UNITREE_DOMAIN = 63, 43
 LIMIT_S = 240.0
 TRIES = 3
-# A machine that is busy with something else can spoil a real-time run; the run says so itself.
-BUSY_MACHINE = ('real_time_factor', 'no key frame from camera', 'is stale: newest frame',
-                'preflight: camera_')  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,7 @@ def rollout(tmp_path):
             folder = tmp_path / str(attempt)
             folder.mkdir()
             result = run_once(folder, arguments)
-            reason = result.summary.get('reason', '')
-            busy = any(text in reason for text in BUSY_MACHINE)
+            busy = result.summary.get('reason', '').startswith(BUSY_REASONS)
             if not busy and not result.summary.get('late_chunks'):
                 return result
         return result

@@ -21,6 +21,11 @@ SLOW_S = 240.0
 BUSY = {f'{check}: {key}' for check in ('camera_age', 'camera_rate')
         for key in ('head', 'left_wrist', 'right_wrist')} | {
             'stamp_skew', 'state_rate', 'state_age', 'state_lag'}  # fmt: skip
+#: Reasons of an invalid rollout that are about time alone.
+BUSY_REASONS = ('preflight: camera', 'preflight: stamp_skew', 'preflight: state_',
+                'preflight: gripper_alive', 'preflight: chunk_latency', 'policy: StreamError',
+                'policy: HistoryError', 'policy_silent', 'driver_silent', 'no_first_chunk',
+                'no_chunk', 'real_time_factor')  # fmt: skip
 _MACHINE = Path(__file__).with_name('machine_faults')
 
 

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(600)]
 pytest.importorskip('rclpy')
 pytest.importorskip('mujoco')
 
-from preflight_support import BUSY, SEED, SLOW_S, TASK, red, running  # noqa: E402
+from preflight_support import BUSY, BUSY_REASONS, SEED, SLOW_S, TASK, red, running  # noqa: E402
 
 from benchmarks._stack import Place  # noqa: E402
 from flashwam_ros.robot.settings import load_settings  # noqa: E402
@@ -62,11 +62,6 @@ FAULTS = {
 }  # fmt: skip
 
 
-#: Reasons of an invalid rollout that are about time alone.
-BUSY_REASONS = ('preflight: camera', 'preflight: stamp_skew', 'preflight: state_',
-                'preflight: gripper_alive', 'preflight: chunk_latency', 'policy: StreamError',
-                'policy: HistoryError', 'policy_silent', 'driver_silent', 'no_first_chunk',
-                'no_chunk', 'real_time_factor')  # fmt: skip
 TRIES = 3
 
 

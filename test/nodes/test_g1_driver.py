@@ -164,6 +164,13 @@ def test_stop_holds_and_the_second_call_gives_the_arms_back(rig):
     assert rig.status[-1].weight == 1.0
     assert rig.call('stop').success
     rig.wait_reason('stop service')
+    # Pressed when nothing is held, as in a preflight: the motion that was to come is refused.
+    assert 'the next take-over is refused' in rig.call('stop').message
+    rig.driver.deactivate(SLOW_S)
+    with pytest.raises(NodeUnavailableError, match='refused to activate'):
+        rig.driver.activate(SLOW_S)
+    rig.wait_event('activation_refused: stop service: STOP came first')
+    rig.active()
 
 
 @pytest.mark.parametrize(
