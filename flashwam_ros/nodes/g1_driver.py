@@ -50,6 +50,7 @@ from flashwam_ros.robot.executor import Executor, Mode
 from flashwam_ros.robot.kinematics import Kinematics
 from flashwam_ros.robot.settings import load_settings
 from flashwam_ros.wire.participant import DomainError
+from flashwam_ros.wire.realtime import prefer_session
 from flashwam_ros.wire.robot_bus import RobotBus
 
 JOINT_STATES_S = 0.02
@@ -351,6 +352,7 @@ def _doubles(*parts) -> array:
 def main(argv: list[str] | None = None) -> int:
     """Run the node; SIGINT and SIGTERM give the arms back before it ends."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    prefer_session()
     return run_node(
         G1Driver,
         argv,

@@ -81,7 +81,9 @@ class RolloutWatch:
             return True
         self.fault = interrupted or ('cancelled' if cancelled else '') or self._find_fault()
         if not self.fault and self.elapsed_s > self._log.setting.time_limit_s:
-            self.failure = 'time_limit'
+            # Held by an operator until the time was up: that is not the policy's failure.
+            self.fault = self._event('stop: ', self._recorder.now_ns())
+            self.failure = None if self.fault else 'time_limit'
         return bool(self.fault or self.failure)
 
     def _look_at_twin(self) -> None:
@@ -119,4 +121,10 @@ class RolloutWatch:
             return f'policy_silent: no policy_status for {SILENT_S:.0f} s'
         if not log.starts and (now_ns - log.activated_ns) * 1e-9 > FIRST_CHUNK_S:
             return f'no_first_chunk: nothing to execute within {FIRST_CHUNK_S:.0f} s'
-        return ''
+        # It holds and takes no chunk of this session; a state that stays away it answers itself.
+        return self._event('session_lost: ', now_ns - int(SILENT_S * 1e9))
+
+    def _event(self, start: str, until_ns: int) -> str:
+        """The driver's first named event until then that begins so, '' if there was none."""
+        events = list(self._log.events)
+        return next((text for at, text in events if text.startswith(start) and at < until_ns), '')

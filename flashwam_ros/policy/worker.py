@@ -59,8 +59,8 @@ class WorkerState:
         session: current session, '' for none.
         predicted: index of the newest predicted chunk, -1 for none.
         grounded: index of the newest grounded chunk, -1 for none.
-        chunk_latency_s: time from the start of the last (at first: the warming) prediction to its
-            chunk, s.
+        chunk_latency_s: time from the start of a prediction to its chunk, s: the last one's while
+            an episode runs, else a fresh one's on grey images.
         slack_s: slack of the last started chunk, s.
         events: named events so far in this session.
     """
@@ -231,8 +231,12 @@ class PolicyWorker:
 
     def _end(self) -> None:
         self._loop = None
-        if self.state.state == 'running':
-            self.state = replace(self.state, state='ready')
+        state = 'ready' if self.state.state == 'running' else self.state.state
+        latency_s = self.state.chunk_latency_s
+        if self._policy is not None:
+            # One chunk that met a busy moment must not bar every episode that follows.
+            latency_s = self._policy.warm_up()
+        self.state = replace(self.state, state=state, chunk_latency_s=latency_s)
 
     def _add_frame(self, camera: str, image: np.ndarray, stamp_ns: int) -> None:
         if camera in self._recent:

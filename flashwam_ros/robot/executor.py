@@ -238,6 +238,8 @@ class Executor:
         else:
             self._halt('state gap')
             self._events.append('state_gap: the joint state is stale, holding')
+            if self._timeline.closed and not self._stopped:
+                self._events.append(f'session_lost: {self._timeline.closed}')
 
     def _try_activation(self, inp: ExecutorInput) -> None:
         if not self._activate:

@@ -122,6 +122,10 @@ class ChunkTimeline:
     """The queue of accepted chunks of one session and the path that they make.
 
     All times are ns of the executor's clock, which also is the clock of the chunks' stamps.
+
+    Attributes:
+        session: the one whose chunks are taken.
+        closed: why it cannot go on, '' while it can.
     """
 
     def __init__(self, contract: RobotContract, settings: DriverSettings) -> None:
@@ -140,7 +144,7 @@ class ChunkTimeline:
     def _begin(self, session: str, fixed: bool) -> None:
         self.session = session
         self._fixed = fixed
-        self._closed = ''
+        self.closed = ''
         self._last = -1
         self._end_ns: int | None = None
 
@@ -150,7 +154,7 @@ class ChunkTimeline:
 
     def renew(self) -> None:
         """Forget a session that cannot go on; one that has not started is still expected."""
-        if self._closed:
+        if self.closed:
             self.begin('')
 
     def reset(self, hold: np.ndarray, now_ns: int, why: str = '') -> str:
@@ -165,7 +169,7 @@ class ChunkTimeline:
             lost = f'chunk_abandoned: chunk {run.chunk.index} after {run.filled} rows ({why})'
         self._runs.clear()
         if self._last >= 0:
-            self._closed = self._closed or why or 'reset'
+            self.closed = self.closed or why or 'reset'
         self._path = _Path(now_ns, np.array(hold, dtype=np.float64), self._row_ns)
         return lost
 
@@ -211,8 +215,8 @@ class ChunkTimeline:
 
     def _check_session(self, chunk: ActionChunk) -> bool:
         if chunk.session and chunk.session == self.session:
-            if self._closed:
-                raise ChunkRejected(f'session {self.session!r} has ended: {self._closed}')
+            if self.closed:
+                raise ChunkRejected(f'session {self.session!r} has ended: {self.closed}')
             return False
         if not chunk.session:
             raise ChunkRejected('wrong session: the chunk names none')
@@ -257,7 +261,7 @@ class ChunkTimeline:
 
     def idle_since_ns(self, now_ns: int) -> int | None:
         """End of the last chunk of a session that waits for its next one, else None."""
-        if self._closed or self._runs or self._end_ns is None or now_ns < self._end_ns:
+        if self.closed or self._runs or self._end_ns is None or now_ns < self._end_ns:
             return None
         return self._end_ns
 

@@ -30,7 +30,7 @@ from flashwam_ros.twin.snapshot import SharedSnapshot
 from flashwam_ros.twin.world_json import world_to_dict
 from flashwam_ros.wire.endpoints import SIDES
 from flashwam_ros.wire.participant import DomainError
-from flashwam_ros.wire.realtime import claim_realtime
+from flashwam_ros.wire.realtime import claim_realtime, claim_realtime_receivers
 from flashwam_ros.wire.robot_server import BodyState, RobotServerBus
 from flashwam_ros.wire.services import (
     CHECK_MODE,
@@ -148,6 +148,7 @@ class TwinServer:
         if self._options.viewer:
             self._window = viewer.start(self._shared.fd)
         log.info('physics run at %s', claim_realtime())
+        claim_realtime_receivers()
         gc.collect()
         gc.freeze()
         self._pace.restart()

@@ -16,6 +16,7 @@ from cyclonedds.util import duration
 
 from flashwam_ros.wire import cdr, endpoints, idl
 from flashwam_ros.wire.participant import open_participant
+from flashwam_ros.wire.realtime import claim_realtime, claim_realtime_receivers
 from flashwam_ros.wire.writers import WriterWatch
 
 ARM_SLOTS = slice(15, 29)
@@ -203,6 +204,8 @@ class RobotBus:
         del self._arm, self._gripper_writers, self._lowstate, self._grippers, self._participant
 
     def _receive(self) -> None:
+        claim_realtime()
+        claim_realtime_receivers()
         condition = ReadCondition(
             self._lowstate, ViewState.Any | SampleState.NotRead | InstanceState.Any
         )

@@ -25,7 +25,7 @@ BUSY = {f'{check}: {key}' for check in ('camera_age', 'camera_rate')
 BUSY_REASONS = ('preflight: camera', 'preflight: stamp_skew', 'preflight: state_',
                 'preflight: gripper_alive', 'preflight: chunk_latency', 'policy: StreamError',
                 'policy: HistoryError', 'policy_silent', 'driver_silent', 'no_first_chunk',
-                'no_chunk', 'real_time_factor')  # fmt: skip
+                'no_chunk', 'session_lost', 'real_time_factor')  # fmt: skip
 _MACHINE = Path(__file__).with_name('machine_faults')
 
 

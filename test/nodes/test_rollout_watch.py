@@ -32,11 +32,15 @@ class Recorder:
         self.driver = (status, arrival_ns)
 
 
-@pytest.mark.parametrize('said_ms, fault', [(-5, ''), (5, 'driver_left: it is ENGAGE')])
-def test_a_status_counts_from_when_it_was_said_not_from_when_it_was_read(said_ms, fault):
-    log = RolloutLog(RolloutSetting(
+@pytest.fixture
+def log():
+    return RolloutLog(RolloutSetting(
         task='red_bottle', prompt='', seed=1, policy='wam', execution='async', robot='twin',
         session='s', time_limit_s=10.0))
+
+
+@pytest.mark.parametrize('said_ms, fault', [(-5, ''), (5, 'driver_left: it is ENGAGE')])
+def test_a_status_counts_from_when_it_was_said_not_from_when_it_was_read(log, said_ms, fault):
     recorder = Recorder()
     watch = RolloutWatch(log, recorder, None, ())
     watch.begin()
@@ -44,3 +48,44 @@ def test_a_status_counts_from_when_it_was_said_not_from_when_it_was_read(said_ms
     recorder.told('ENGAGE', NOW_NS + said_ms * MS, NOW_NS + 20 * MS)
     assert watch.over(False, '') == bool(fault)
     assert watch.fault == fault
+
+
+def running(log):
+    """Three seconds after the first row, the driver at work."""
+    recorder = Recorder()
+    watch = RolloutWatch(log, recorder, None, ())
+    watch.begin()
+    log.starts.append(SimpleNamespace(index=0, start_ns=NOW_NS))
+    later(recorder, 3000)
+    return watch, recorder
+
+
+def later(recorder, ms):
+    recorder.at_ns = NOW_NS + ms * MS
+    recorder.policy = (recorder.policy[0], recorder.at_ns)
+    recorder.told('HOLD', recorder.at_ns, recorder.at_ns)
+
+
+def test_a_session_that_the_driver_has_lost_is_no_failure_of_the_policy(log):
+    watch, recorder = running(log)
+    log.events.append((NOW_NS + 2000 * MS, 'chunk_abandoned: chunk 1 after 13 rows (state gap)'))
+    log.events.append((NOW_NS + 2000 * MS, 'session_lost: state gap'))
+    assert not watch.over(False, ''), 'the driver lets go by itself if the state stays away'
+    later(recorder, 4100)
+    assert watch.over(False, '')
+    assert (watch.fault, watch.failure) == ('session_lost: state gap', None)
+
+
+@pytest.mark.parametrize('events, fault, failure', [
+    ([], '', 'time_limit'),
+    ([(NOW_NS, 'stop: stop service')], 'stop: stop service', None),
+])
+def test_arms_that_an_operator_holds_are_left_to_them_until_the_time_is_up(
+    log, events, fault, failure
+):
+    watch, recorder = running(log)
+    log.events.extend(events)
+    assert not watch.over(False, ''), 'a second press gives them back'
+    later(recorder, 10_001)
+    assert watch.over(False, '')
+    assert (watch.fault, watch.failure) == (fault, failure)

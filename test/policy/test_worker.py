@@ -99,8 +99,10 @@ def test_a_session_starts_with_frames_from_before_and_predicts(worker, chunks):
     assert policy.thread == 'policy', 'the policy runs in its own thread'
     wait_for(lambda: worker.state.predicted == 1)
     assert worker.state.state == 'running'
+    assert worker.state.chunk_latency_s < 0.25
     worker.end()
     wait_for(lambda: worker.state.state == 'ready')
+    assert worker.state.chunk_latency_s == 0.25, 'not what a busy moment made of the last chunk'
 
 
 @pytest.mark.parametrize(

@@ -259,6 +259,7 @@ def test_a_gap_in_the_state_holds_then_follows_the_measured_pose():
     rig.tick(state_age_s=0.2)
     assert np.allclose(rig.out.command, frozen, atol=1e-9)
     assert any(e.startswith('chunk_abandoned: chunk 0') for e in rig.events)
+    assert 'session_lost: state gap' in rig.events
     elsewhere = frozen + np.where(np.arange(C) == 1, 0.1, 0.0)
     rig.run(0.5, follow=False, measured_q=elsewhere)
     assert np.allclose(rig.out.command[ARM], elsewhere[ARM], atol=1e-6)
@@ -266,6 +267,14 @@ def test_a_gap_in_the_state_holds_then_follows_the_measured_pose():
         rig.send(1, smooth_rows(support.home(), 16))
     rig.executor.begin('again')
     rig.send(0, smooth_rows(rig.out.command, 16), session='again')
+
+
+def test_a_gap_before_the_first_chunk_costs_no_session():
+    rig = Rig().engaged()
+    rig.run(0.3, state_age_s=0.2)
+    rig.run(0.3)
+    assert not any(e.startswith('session_lost') for e in rig.events)
+    rig.send(0, smooth_rows(rig.out.command, 16))
 
 
 def test_values_that_are_not_finite_count_as_lost_state():
