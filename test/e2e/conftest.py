@@ -30,13 +30,22 @@ TRIES = 3
 
 @dataclass(frozen=True)
 class Run:
-    """What `flashwam run` left: exit code, what it said, its folder and summary."""
+    """What `flashwam run` left: exit code, what it said, its folder and summary.
+
+    `shared` is what it left in shared memory, which nobody would ever free.
+    """
 
     code: int
     text: str
     log: str
     folder: pathlib.Path | None
     summary: dict
+    shared: set
+
+
+def shared_memory():
+    """Segments of Fast DDS on this machine; none with another middleware."""
+    return {path.name for path in pathlib.Path('/dev/shm').glob('fastdds_*')}
 
 
 def free_ports():
@@ -59,6 +68,7 @@ def free_ports():
 
 def run_once(folder, arguments):
     request_port, camera_port = free_ports()
+    before = shared_memory()
     process = subprocess.Popen(
         [
             sys.executable, '-m', 'flashwam_ros.cli', 'run', *arguments,
@@ -83,11 +93,10 @@ def run_once(folder, arguments):
         pytest.fail(f'the rollout did not end in {LIMIT_S:.0f} s:\n{text}')
     log = (folder / 'last_run.log').read_text()
     summaries = sorted(folder.glob('*/summary.json'))
-    if not summaries:
-        return Run(process.returncode, text, log, None, {})
+    newest = summaries[-1] if summaries else None
     return Run(
-        process.returncode, text, log, summaries[-1].parent,
-        json.loads(summaries[-1].read_text()),
+        process.returncode, text, log, newest and newest.parent,
+        json.loads(newest.read_text()) if newest else {}, shared_memory() - before,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ def test_the_expert_takes_the_red_bottle(rollout, execution):
     run = rollout('task:=red_bottle', 'policy:=expert', f'execution:={execution}', 'seed:=5')
     assert run.summary.get('verdict') == 'success', run.text + run.log
     assert run.code == 0
+    assert run.shared == set()
     summary = run.summary
     assert all(summary['stages'].values())
     assert summary['chunks'] >= 4

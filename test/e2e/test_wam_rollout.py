@@ -23,6 +23,7 @@ def test_chunks_flow_and_the_arms_are_released(rollout, execution):
     summary = run.summary
     assert summary.get('verdict') in ('success', 'failure'), run.text + run.log
     assert run.code == 0
+    assert run.shared == set()
     assert summary['chunks'] >= 3
     assert summary['chunk_latency_s']['n'] >= 4
     parts = set(summary['chunk_latency_parts_s'])
