@@ -34,10 +34,11 @@ setup(
     data_files=data_files(),
     install_requires=['numpy>=1.21', 'PyYAML>=5.4'],
     extras_require={
-        'console': ['starlette>=0.45,<2', 'uvicorn>=0.35,<1', 'websockets>=13', 'mcap>=1.6',
+        'console': ['starlette>=0.45,<2', 'uvicorn>=0.35,<1', 'websockets>=15,<18', 'mcap>=1.6',
                     'mcap-ros2-support>=0.5', 'opencv-python>=4.5'],
         'episodes': ['mcap>=1.6', 'mcap-ros2-support>=0.5', 'opencv-python>=4.5', 'av>=10',
                      'pyarrow>=14', 'matplotlib>=3.5'],
+        'remote': ['websockets>=15,<18', 'msgpack>=1,<2', 'opencv-python>=4.5'],
         'teleop': ['mink>=1,<2', 'daqp>=0.7', 'mujoco>=3.2,<4'],
         'training': ['torch>=2.4', 'safetensors>=0.4', 'av>=10', 'pyarrow>=14',
                      'matplotlib>=3.5', 'opencv-python>=4.5'],

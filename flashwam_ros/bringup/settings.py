@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from flashwam_ros.policy.handshake import is_server
 from flashwam_ros.resources import share_path
 
 STUDY_PORT = 8765
@@ -58,8 +59,9 @@ ARGUMENTS: tuple[Argument, ...] = (
              ('', *DEVICES)),
     Argument('mapping', 'device:=joy: file that says what which axis and button does; default: '
              'config/teleop/joy.yaml', ''),
-    Argument('checkpoint', 'folder of the world-action model, or a name under models/; must be '
-             'given for a real robot, as the default was trained in the simulator',
+    Argument('checkpoint', 'folder of the world-action model, a name under models/, or the '
+             'address of a policy server (ws://host:port, see flashwam serve); must be given for '
+             'a real robot, as the default was trained in the simulator',
              DEFAULT_CHECKPOINT),
     Argument('study', 'folder of a compiled study (flashwam trials compile): its trials are run, '
              'all its arms stay loaded, its rollouts and episodes go there', ''),
@@ -294,7 +296,12 @@ def _file(text: str) -> str:
 
 
 def _checkpoint(text: str) -> str:
-    """Absolute path of a checkpoint folder given as a path or as a name under models/."""
+    """Absolute path of a checkpoint folder given as a path or as a name under models/.
+
+    The address of a server stays what it is: whether there is one is seen when it is asked.
+    """
+    if is_server(text):
+        return text
     path = Path(text).expanduser()
     if path.is_dir():
         return str(path.absolute())
@@ -308,7 +315,12 @@ def _checkpoint(text: str) -> str:
 
 
 def _check_imagination(checkpoint: str) -> None:
-    """Refuse `async_grounded` where the policy cannot imagine, before anything is started."""
+    """Refuse `async_grounded` where the policy cannot imagine, before anything is started.
+
+    Of a server it is not known yet; the policy node asks it.
+    """
+    if is_server(checkpoint):
+        return
     if not checkpoint:
         raise SettingsError('execution:=async_grounded needs policy:=wam: the expert imagines '
                             'nothing')

@@ -55,7 +55,9 @@ class PolicyNode(LifecycleNode):
         choices = f'one of {", ".join(BACKENDS)}'
         self._choice = PolicyChoice(
             policy=declare(self, 'policy', 'wam', f'backend, {choices}'),
-            checkpoint=declare(self, 'checkpoint', '', 'folder of the world-action model'),
+            checkpoint=declare(
+                self, 'checkpoint', '', 'folder of the world-action model, or its server'
+            ),
             video_steps=declare(
                 self, 'video_steps', 0, 'video sampler steps, 0: as the checkpoint', bounds=(0,
                 1000)
@@ -301,10 +303,11 @@ class PolicyNode(LifecycleNode):
             if parameter.name == 'arm' and (problem := self._choose(parameter.value)):
                 return SetParametersResult(successful=False, reason=problem)
             loaded = self._loaded.get(self._arm)
-            problem = loaded.imagination_problem if loaded is not None else ''
-            if parameter.name == 'execution' and parameter.value == 'async_grounded' and problem:
+            problems = loaded.mode_problems if loaded is not None else {}
+            if parameter.name == 'execution' and parameter.value in problems:
                 return SetParametersResult(
-                    successful=False, reason=f'async_grounded is refused: {problem}'
+                    successful=False,
+                    reason=f'{parameter.value} is refused: {problems[parameter.value]}',
                 )
             if parameter.name == 'seed' and parameter.value < 0:
                 return SetParametersResult(successful=False, reason='seed must not be negative')

@@ -24,6 +24,7 @@ from flashwam_ros.nodes.image_conversion import message_to_rgb
 from flashwam_ros.nodes.lifecycle_client import LifecycleClient
 from flashwam_ros.nodes.preflight_inputs import PreflightInputs
 from flashwam_ros.nodes.rollout_recorder import RolloutRecorder
+from flashwam_ros.policy.handshake import is_server
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.trials.checkpoint_facts import contract_differences
 from flashwam_ros.trials.observations import CameraSeen, Observations, PolicySeen, RobotSeen
@@ -230,7 +231,7 @@ class PreflightProbe:
         failed = status.state == 'error' and status.session == ''
         state = 'ready' if status.state == 'error' and not failed else status.state
         differences, promoted = (), None
-        if backend == 'wam':
+        if backend == 'wam' and not is_server(folder):
             try:
                 differences = contract_differences(Path(folder), self._contract)
             except (OSError, ValueError) as error:

@@ -42,6 +42,8 @@ from flashwam_ros.nodes.episode_events import BEGIN, END
 from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.lifecycle import STATUS_QOS, declare, declare_wire, run_node
 from flashwam_ros.nodes.polled_input import PolledInput
+from flashwam_ros.policy.handshake import is_server
+from flashwam_ros.policy.protocol import PolicyError
 from flashwam_ros.robot.contract import RobotContract
 
 STATUS_S = 0.5
@@ -69,7 +71,7 @@ class RecorderNode(LifecycleNode):
         self._wire = declare_wire(self)
         self._robot = declare(self, 'robot', 'twin', 'twin or real')
         folder = declare(self, 'episodes_dir', 'episodes', 'folder that receives the episodes')
-        checkpoint = declare(self, 'checkpoint', '', 'folder of the model that is run')
+        checkpoint = declare(self, 'checkpoint', '', 'folder of the model, or its server')
         free_gb = declare(
             self, 'min_free_gb', 1.0, 'free disk space (GB) below which nothing is started',
             bounds=(0.0, 1e6),
@@ -84,7 +86,7 @@ class RecorderNode(LifecycleNode):
         }
         common = {
             'robot': self._robot, 'checkpoint': checkpoint,
-            'checkpoint_sha256': checkpoint_hash(checkpoint), 'namespace': self.get_namespace(),
+            'checkpoint_sha256': self._model_hash(checkpoint), 'namespace': self.get_namespace(),
         }  # fmt: skip
         self.core = EpisodeRecorder(
             Path(folder).absolute(), self._contract, tuple(self._topics.values()), common,
@@ -104,6 +106,17 @@ class RecorderNode(LifecycleNode):
             ('~/discard', partial(self._on_label, DISCARD)),
         ):  # fmt: skip
             self.create_service(Trigger, name, callback)
+
+    def _model_hash(self, checkpoint: str) -> str:
+        if not is_server(checkpoint):
+            return checkpoint_hash(checkpoint)
+        from flashwam_ros.policy.remote_policy import ask_handshake
+
+        try:
+            return ask_handshake(checkpoint).sha256
+        except PolicyError as error:
+            self.get_logger().warning(f'recordings will not name their model: {error}')
+            return ''
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds

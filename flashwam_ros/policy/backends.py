@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flashwam_ros.policy.handshake import is_server
 from flashwam_ros.policy.protocol import Policy, PolicyError
 from flashwam_ros.robot.contract import RobotContract
 
@@ -23,10 +24,11 @@ class PolicyChoice:
 
     Attributes:
         policy: one of `BACKENDS`.
-        checkpoint: folder of the world-action model (wam only).
+        checkpoint: folder of the world-action model, or address of its server (wam only).
         video_steps: sampler steps of the video part, 0 as the checkpoint says.
         action_steps: sampler steps of the action part, 0 as the checkpoint says.
         sampler: 'own', or 'euler' where that replaces what the checkpoint stores.
+        sha256: the model that a server must serve, '' for any.
     """
 
     policy: str
@@ -34,6 +36,7 @@ class PolicyChoice:
     video_steps: int = 0
     action_steps: int = 0
     sampler: str = 'own'
+    sha256: str = ''
 
 
 def read_arms(path: str | Path) -> dict[str, PolicyChoice]:
@@ -79,6 +82,13 @@ def make_policy(
         return ExpertPolicy(
             lambda: sim_state()['task'], contract, lambda: world_from_state(sim_state()), joints
         )
+    if choice.policy == 'wam' and is_server(choice.checkpoint):
+        from flashwam_ros.policy.remote_policy import RemotePolicy
+
+        if choice.video_steps or choice.action_steps or choice.sampler != 'own':
+            raise PolicyError(f'{choice.checkpoint}: steps and sampler are the server\'s: give '
+                              'them to flashwam serve')
+        return RemotePolicy(choice.checkpoint, contract, choice.sha256)
     if choice.policy == 'wam':
         from flashwam_ros.policy.wam_policy import load_wam_policy
 

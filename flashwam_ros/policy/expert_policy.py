@@ -44,7 +44,9 @@ class ExpertPolicy:
 
     name = 'expert'
     warnings: tuple[str, ...] = ()
-    imagination_problem = "the expert looks at the world and imagines nothing: use 'async'"
+    mode_problems: Mapping[str, str] = {
+        'async_grounded': "the expert looks at the world and imagines nothing: use 'async'"
+    }
 
     def __init__(
         self,
@@ -126,7 +128,7 @@ class ExpertPolicy:
 
     def imagine(self, rows: np.ndarray) -> None:
         """Refused: the expert keeps no history to write an outcome into."""
-        raise PolicyError(self.imagination_problem)
+        raise PolicyError(self.mode_problems['async_grounded'])
 
     def warm_up(self) -> float:
         """Build the expert's kinematics, which takes seconds the first time."""

@@ -75,10 +75,11 @@ def check_mode(policy: Policy, mode: str) -> None:
     """Refuse an execution mode that the policy cannot do.
 
     Raises:
-        PolicyError: the mode needs a policy that imagines outcomes.
+        PolicyError: it cannot, and why.
     """
-    if mode == 'async_grounded' and policy.imagination_problem:
-        raise PolicyError(f"execution 'async_grounded' is refused: {policy.imagination_problem}")
+    problem = policy.mode_problems.get(mode)
+    if problem:
+        raise PolicyError(f"execution '{mode}' is refused: {problem}")
 
 
 def run_job(policy: Policy, job: Job) -> Prediction | None:

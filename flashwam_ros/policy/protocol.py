@@ -78,8 +78,8 @@ class Policy(Protocol):
     contract: RobotContract
     warnings: tuple[str, ...]
     """What an operator should know before this policy moves a robot."""
-    imagination_problem: str
-    """Why `imagine` is refused; '' where it works."""
+    mode_problems: Mapping[str, str]
+    """Execution mode -> why this policy cannot be run in it; without an entry it can."""
 
     def reset(self, prompt: str, seed: int) -> None:
         """Start a new episode: forget the history, encode the prompt, seed the noise."""
@@ -126,7 +126,7 @@ class Policy(Protocol):
             rows: (R, C) float64, rad: all rows of the oldest ungrounded chunk as sent.
 
         Raises:
-            PolicyError: the policy cannot (`imagination_problem`).
+            PolicyError: the policy cannot (`mode_problems` of 'async_grounded').
             HistoryError: there is no forecast, or the rows do not fit.
         """
 

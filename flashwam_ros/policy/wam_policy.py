@@ -74,6 +74,9 @@ class WamPolicy:
         video_steps: video sampler steps, 0 as the checkpoint says.
         action_steps: action sampler steps, 0 as the checkpoint says.
 
+    Attributes:
+        steps: denoising steps of video and action.
+
     Raises:
         PolicyError: the sampler's chunk shape differs from the contract's.
     """
@@ -93,12 +96,12 @@ class WamPolicy:
         self._checkpoint = checkpoint
         self._codec = checkpoint.codec
         self._normaliser = checkpoint.normaliser
-        self._steps = (video_steps or sampler.video.steps, action_steps or sampler.action.steps)
-        self.warnings = _warnings(checkpoint, *self._steps)
-        self.imagination_problem = '' if sampler.forward_dynamics else (
-            f'{checkpoint.path.name} was not trained with forward dynamics, so it cannot imagine '
-            "the outcome of a chunk that executes: use 'async'"
-        )
+        self.steps = (video_steps or sampler.video.steps, action_steps or sampler.action.steps)
+        self.warnings = _warnings(checkpoint, *self.steps)
+        self.mode_problems = {} if sampler.forward_dynamics else {
+            'async_grounded': f'{checkpoint.path.name} was not trained with forward dynamics, so '
+            "it cannot imagine the outcome of a chunk that executes: use 'async'"
+        }
         still = np.zeros(len(self.contract.channels), np.float32)
         self._engine = StreamingEngine(
             checkpoint.transformer,
@@ -156,7 +159,7 @@ class WamPolicy:
         if not self._started:
             raise HistoryError('predict before the initial key frame was observed')
         begun = time.perf_counter()
-        forecast = self._engine.predict(*self._steps, self._generator)
+        forecast = self._engine.predict(*self.steps, self._generator)
         positions = self._normaliser.denormalise(forecast.actions.double().cpu().numpy())
         self._spent['predict'] = time.perf_counter() - begun
         latency_s, self._spent = dict(self._spent), defaultdict(float)
@@ -191,12 +194,13 @@ class WamPolicy:
 
     def imagine(self, rows: np.ndarray) -> None:
         """Replace the oldest forecast by these rows (R, C) and the video they should lead to."""
-        if self.imagination_problem:
-            raise PolicyError(self.imagination_problem)
+        problem = self.mode_problems.get('async_grounded')
+        if problem:
+            raise PolicyError(problem)
         begun = time.perf_counter()
         try:
             actions = torch.from_numpy(self._normaliser.normalise(rows)).float()
-            self._engine.imagine(actions, self._steps[0], self._generator)
+            self._engine.imagine(actions, self.steps[0], self._generator)
         except (EngineStateError, ValueError) as error:
             raise HistoryError(str(error)) from error
         self._spent['imagine'] += time.perf_counter() - begun

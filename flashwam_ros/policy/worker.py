@@ -9,9 +9,9 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -40,13 +40,13 @@ class Loaded:
         name: of the backend.
         warm_s: seconds that a warm prediction takes.
         warnings: see `Policy.warnings`.
-        imagination_problem: see `Policy.imagination_problem`.
+        mode_problems: see `Policy.mode_problems`.
     """
 
     name: str
     warm_s: float
     warnings: tuple[str, ...] = ()
-    imagination_problem: str = ''
+    mode_problems: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class PolicyWorker:
                 self._arms.update(dict.fromkeys(arms, (policy, warm_s)))
                 self.state = WorkerState(state='ready', chunk_latency_s=warm_s)
                 future.set_result(
-                    Loaded(policy.name, warm_s, policy.warnings, policy.imagination_problem)
+                    Loaded(policy.name, warm_s, policy.warnings, policy.mode_problems)
                 )
             except Exception as error:
                 log.exception('the policy cannot be loaded')
@@ -215,6 +215,8 @@ class PolicyWorker:
         self._loop = None
 
     def _begin(self, session: str, prompt: str, seed: int, mode: str) -> None:
+        # First: a failure on the way is one of this session, not of the one before.
+        self.state = WorkerState(state='running', session=session)
         if self._policy is None:
             raise PolicyError('no policy is loaded: configure the node first')
         check_mode(self._policy, mode)
@@ -227,7 +229,6 @@ class PolicyWorker:
         for camera, frames in self._recent.items():
             for stamp_ns, image in frames:
                 self._loop.add_frame(camera, image, stamp_ns)
-        self.state = WorkerState(state='running', session=session)
 
     def _end(self) -> None:
         self._loop = None

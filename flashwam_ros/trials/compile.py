@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from flashwam_ros.policy.protocol import PolicyError
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.training.results import manifest_sha256
 from flashwam_ros.training.table_plan import find_checkpoint
@@ -71,6 +72,10 @@ def _resolve(study: Study, contract: RobotContract) -> dict[str, dict[str, str]]
         if arm.policy == 'expert':
             resolved[arm.id] = {'checkpoint': '', 'sha256': ''}
             continue
+        if arm.server:
+            problem, resolved[arm.id] = _ask_server(arm, contract)
+            problems += [f'arm {arm.id}: {problem}'] if problem else []
+            continue
         path = find_checkpoint(arm.checkpoint)
         if path is None:
             problems.append(f'arm {arm.id}: no checkpoint {arm.checkpoint!r} in models/ or among '
@@ -84,6 +89,20 @@ def _resolve(study: Study, contract: RobotContract) -> dict[str, dict[str, str]]
     if problems:
         raise StudyError('\n'.join(problems))
     return resolved
+
+
+def _ask_server(arm, contract: RobotContract) -> tuple[str, dict[str, str]]:
+    """What is wrong with an arm's server, '' for nothing; its address and the model it serves."""
+    from flashwam_ros.policy.remote_policy import ask_handshake
+
+    try:
+        said = ask_handshake(arm.server)
+    except PolicyError as error:
+        return str(error), {}
+    differences = contract.differences(said.contract) if said.contract is not None else []
+    problem = '; '.join(differences[:3]) or said.mode_problems.get(arm.execution, '')
+    return (f'{arm.server}: {problem}' if problem else '',
+            {'checkpoint': arm.server, 'sha256': said.sha256})
 
 
 def _sampler_problem(arm, path: Path) -> str:
@@ -132,7 +151,7 @@ def _fieldtrial_arm(arm, checkpoint_sha256: str, sha256: str) -> dict[str, Any]:
     return {
         'id': arm.id,
         'runner': 'manual',  # the running graph switches; fieldtrial starts nothing
-        'policy': {'backend': arm.policy, 'checkpoint': arm.checkpoint,
+        'policy': {'backend': arm.policy, 'checkpoint': arm.checkpoint or arm.server,
                    'checkpoint_sha256': checkpoint_sha256, 'study_sha256': sha256},
         'serving': {'steps': arm.steps, 'sampler': arm.sampler, 'execution': arm.execution},
     }  # fmt: skip
@@ -164,6 +183,7 @@ def _arms(study: Study, sealed, resolved) -> dict[str, dict[str, Any]]:
             found[arm_name(task, code)] = {
                 'policy': arm.policy, 'checkpoint': resolved[name]['checkpoint'],
                 'video_steps': video, 'action_steps': action, 'sampler': arm.sampler,
+                'sha256': resolved[name]['sha256'] if arm.server else '',
             }  # fmt: skip
     return found
 

@@ -32,7 +32,7 @@ class CompiledStudy:
         folder: of the study.
         study: as stated.
         sha256: of everything that was stated and resolved.
-        resolved: arm id -> checkpoint folder and its SHA-256.
+        resolved: arm id -> checkpoint folder (or server) and the SHA-256 of the model.
         contract_sha256: of the robot contract.
     """
 
@@ -49,11 +49,6 @@ class CompiledStudy:
     def unseal(self) -> dict[str, dict[str, str]]:
         """Task -> blind code -> arm id. For the runner, and for a report after unblinding."""
         return json.loads((self.folder / SEALED).read_text(encoding='utf-8'))
-
-    @property
-    def policy(self) -> str:
-        """Backend of all arms."""
-        return self.study.arms[0].policy
 
 
 def arm_name(task: str, code: str) -> str:

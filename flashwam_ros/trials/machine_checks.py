@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from flashwam_ros.policy.handshake import is_server
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.robot.settings import load_settings
 from flashwam_ros.trials.check_result import CheckResult
@@ -54,7 +55,9 @@ def contract(seen: Observations) -> CheckResult:
     differences = seen.policy.contract_differences
     measured = None
     if differences is not None:
-        measured = '; '.join(differences[:3]) or 'equal'
+        # The policy node has compared what the server said; a stock one says nothing.
+        fits = 'nothing against it' if is_server(seen.policy.checkpoint) else 'equal'
+        measured = '; '.join(differences[:3]) or fits
         measured += f'; and {len(differences) - 3} more' if len(differences) > 3 else ''
     return CheckResult(
         'contract', differences == (), measured, 'equal in driver and checkpoint',
@@ -65,8 +68,10 @@ def contract(seen: Observations) -> CheckResult:
 def promoted(seen: Observations) -> CheckResult:
     """The checkpoint has been promoted; only a warning otherwise."""
     policy = seen.policy
-    fine = policy.backend != 'wam' or policy.promoted is True
+    remote = is_server(policy.checkpoint)
+    fine = not remote and (policy.backend != 'wam' or policy.promoted is True)
     words = {True: 'promoted', False: 'not promoted', None: 'does not apply'}[policy.promoted]
+    words = 'see what the server said in the log of the policy node' if remote else words
     return CheckResult(
         'promoted', fine, words, 'promoted', warning=True,
         remedy='`flashwam promote` compares it with its predecessor on held-out scenes',

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flashwam_ros.policy.handshake import is_server
 from flashwam_ros.policy.loop import LOOKAHEAD
 from flashwam_ros.resources import share_path
 from flashwam_ros.training.results import SAMPLERS, parse_steps
@@ -34,12 +35,13 @@ class Arm:
 
     Attributes:
         id: name in the report; nobody at the robot sees it before the study is unblinded.
-        checkpoint: folder, or a name under models/; '' for the expert.
-        steps: like '3v/10a'; '' for the expert.
+        checkpoint: folder, or a name under models/; '' for the expert and for a server.
+        steps: like '3v/10a'; '' for the expert and for a server.
         sampler: 'own', or 'euler' where that replaces what the checkpoint stores.
         execution: 'sync', 'async' or 'async_grounded'.
         policy: 'wam' or 'expert'.
-        server: address of a remote policy server instead of a checkpoint.
+        server: address of a policy server (`ws://host:port`), which decides checkpoint, steps and
+            sampler itself.
     """
 
     id: str
@@ -54,9 +56,11 @@ class Arm:
         """Refuse what cannot be run."""
         if not _NAME.fullmatch(self.id):
             raise StudyError(f'arm {self.id!r}: a name has letters, digits, _ . -, at most 41')
-        if self.server:
-            raise StudyError(f'arm {self.id}: server: there is no remote policy backend in this '
-                             'version; give a checkpoint')
+        if self.server and not is_server(self.server):
+            raise StudyError(f'arm {self.id}: server {self.server!r}: write ws://host:port')
+        if self.server and (self.checkpoint or self.steps or self.sampler != 'own'):
+            raise StudyError(f'arm {self.id}: checkpoint, steps and sampler are the server\'s: '
+                             'give them to flashwam serve, and here its address alone')
         if self.policy not in ('wam', 'expert'):
             raise StudyError(f'arm {self.id}: policy {self.policy!r} is not wam or expert')
         if self.execution not in LOOKAHEAD:
@@ -65,9 +69,10 @@ class Arm:
         if self.sampler not in SAMPLERS:
             raise StudyError(f'arm {self.id}: sampler {self.sampler!r} is not one of '
                              f'{", ".join(SAMPLERS)}')
-        if (self.policy == 'wam') != bool(self.checkpoint):
-            raise StudyError(f'arm {self.id}: give a checkpoint to a wam, none to the expert')
-        if self.policy == 'wam':
+        if (self.policy == 'wam') != bool(self.checkpoint or self.server):
+            raise StudyError(f'arm {self.id}: give a checkpoint or a server to a wam, none to the '
+                             'expert')
+        if self.checkpoint:
             try:
                 parse_steps(self.steps)
             except ValueError as error:
@@ -75,7 +80,7 @@ class Arm:
 
     @property
     def step_counts(self) -> tuple[int, int]:
-        """Denoising steps of video and action, (0, 0) for the expert."""
+        """Denoising steps of video and action, (0, 0) for the expert and for a server."""
         return parse_steps(self.steps) if self.steps else (0, 0)
 
 

@@ -5,6 +5,7 @@
 The tests of this room share preflight_support.py.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -102,13 +103,17 @@ def run_once(folder, arguments):
 
 @pytest.fixture
 def rollout(tmp_path):
-    """Run a rollout; again where the machine was too busy for a valid one."""
+    """Run a rollout; again where the machine was too busy for a valid one.
 
-    def run(*arguments):
+    `around` makes, of the rollout's folder, a context that every try runs in.
+    """
+
+    def run(*arguments, around=contextlib.nullcontext):
         for attempt in range(TRIES):
             folder = tmp_path / str(attempt)
             folder.mkdir()
-            result = run_once(folder, arguments)
+            with around(folder):
+                result = run_once(folder, arguments)
             busy = result.summary.get('reason', '').startswith(BUSY_REASONS)
             if not busy and not result.summary.get('late_chunks'):
                 return result

@@ -257,7 +257,7 @@ def test_shadow_of_the_model_that_moved_is_near_and_another_is_measured(
 class Oracle:
     """Predicts what will be commanded, plus an offset; `begin_ns` tells when its chunk begins."""
 
-    name, warnings, imagination_problem = 'oracle', (), ''
+    name, warnings, mode_problems = 'oracle', (), {}
 
     def __init__(self, kit, offset, begin_ns):
         self.contract, self.kit, self.offset = CONTRACT, kit, offset

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The predict-execute loop with a scripted executor and a policy that checks its history."""
 
+from types import MappingProxyType
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,7 @@ class StrictPolicy:
     name = 'strict'
     contract = CONTRACT
     warnings = ()
-    imagination_problem = ''
+    mode_problems = MappingProxyType({})
 
     def __init__(self):
         self.reset('', 0)
@@ -178,7 +180,7 @@ def test_grounded_async_imagines_the_executing_chunk_before_it_predicts():
 
 def test_a_policy_that_cannot_imagine_is_refused_for_grounded_async_only():
     policy = StrictPolicy()
-    policy.imagination_problem = 'it was not trained for it'
+    policy.mode_problems = {'async_grounded': 'it was not trained for it'}
     check_mode(policy, 'async')
     with pytest.raises(PolicyError, match='async_grounded.*not trained for it'):
         check_mode(policy, 'async_grounded')

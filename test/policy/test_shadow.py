@@ -143,7 +143,7 @@ def test_summary_of_nothing_and_of_chunks():
 class Still:
     """Predicts zeros at once."""
 
-    name, warnings, imagination_problem, contract = 'still', (), '', CONTRACT
+    name, warnings, mode_problems, contract = 'still', (), {}, CONTRACT
 
     def __init__(self):
         self.prompts, self.grounded = [], []

@@ -10,55 +10,16 @@ import pytest
 
 torch = pytest.importorskip('torch')
 
+from key_frame_support import CONTRACT, frame, imagining, run_chunk  # noqa: E402
+
 from flashwam_ros.policy.protocol import HistoryError, KeyFrame, PolicyError  # noqa: E402
 from flashwam_ros.policy.wam_policy import WamPolicy, load_wam_policy  # noqa: E402
-from flashwam_ros.robot.contract import RobotContract  # noqa: E402
-from flashwam_ros.wam.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from flashwam_ros.wam.codec import NanoCodec  # noqa: E402
-from flashwam_ros.wam.config import SamplerSettings, TransformerConfig  # noqa: E402
-from flashwam_ros.wam.normaliser import QuantileNormaliser  # noqa: E402
-from flashwam_ros.wam.text import NanoTextEncoder  # noqa: E402
-from flashwam_ros.wam.transformer import WanTransformer3DModel  # noqa: E402
-
-CONTRACT = RobotContract.load()
-RNG = np.random.default_rng(0)
-
-
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-    torch.manual_seed(0)
-    config = TransformerConfig.nano()
-    rows = RNG.uniform(CONTRACT.lower, CONTRACT.upper, (200, len(CONTRACT.channels)))
-    path = tmp_path_factory.mktemp('models') / 'random'
-    save_checkpoint(
-        path,
-        transformer=WanTransformer3DModel(config),
-        codec=NanoCodec(),
-        text_encoder=NanoTextEncoder(text_dim=config.text_dim),
-        normaliser=QuantileNormaliser.fit(rows),
-        contract=CONTRACT.to_dict(),
-        sampler=SamplerSettings(),
-    )
-    return path
+from flashwam_ros.wam.checkpoint import load_checkpoint  # noqa: E402
 
 
 @pytest.fixture
 def policy(folder):
     return load_wam_policy(folder, 1, 1)
-
-
-def frame(due_ms, seed=0):
-    rng = np.random.default_rng([seed, due_ms])
-    images = {
-        camera.key: rng.integers(0, 256, (camera.height, camera.width, 3), dtype=np.uint8)
-        for camera in CONTRACT.cameras
-    }
-    return KeyFrame(images, dict.fromkeys(images, due_ms * 1_000_000), due_ms * 1_000_000)
-
-
-def run_chunk(policy, first_ms, frames):
-    for i in range(frames):
-        policy.observe(frame(first_ms + 100 * (i + 1)))
 
 
 def test_contract_comes_from_the_checkpoint(policy):
@@ -140,15 +101,9 @@ def test_history_errors(policy):
     policy.ground(chunk.positions[8:])
 
 
-def imagining(folder):
-    checkpoint = load_checkpoint(folder)
-    sampler = dataclasses.replace(checkpoint.sampler, forward_dynamics=True)
-    return WamPolicy(dataclasses.replace(checkpoint, sampler=sampler), 1, 1)
-
-
 def test_what_is_imagined_is_what_the_next_chunk_builds_on(folder):
     policy = imagining(folder)
-    assert not policy.imagination_problem
+    assert not policy.mode_problems
     results = []
     for shift in (None, 0.0, 0.3):
         policy.reset('x', 0)
@@ -166,7 +121,7 @@ def test_what_is_imagined_is_what_the_next_chunk_builds_on(folder):
 
 
 def test_imagining_is_refused_where_it_cannot_work(policy, folder):
-    assert 'not trained with forward dynamics' in policy.imagination_problem
+    assert 'not trained with forward dynamics' in policy.mode_problems['async_grounded']
     with pytest.raises(PolicyError, match='not trained with forward dynamics'):
         policy.imagine(np.zeros((16, 16)))
     able = imagining(folder)

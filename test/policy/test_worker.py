@@ -20,7 +20,7 @@ LIMIT_S = 10.0
 class Still:
     name = 'still'
     warnings = ('it never moves',)
-    imagination_problem = 'it is still'
+    mode_problems = {'async_grounded': 'it is still'}
 
     def __init__(self, contract=CONTRACT, fault=None):
         self.contract = contract
@@ -73,7 +73,7 @@ def feed(worker, stop=None):
 
 def test_load_gives_name_and_warm_time(worker):
     assert worker.load(Still).result(LIMIT_S) == Loaded(
-        'still', 0.25, ('it never moves',), 'it is still'
+        'still', 0.25, ('it never moves',), {'async_grounded': 'it is still'}
     )
     assert worker.state.state == 'ready'
 
@@ -134,6 +134,7 @@ def test_a_mode_that_the_policy_cannot_do_is_a_named_error(worker, chunks):
     worker.begin('s', '', 0, 'async_grounded')
     wait_for(lambda: worker.state.state == 'error')
     assert "'async_grounded' is refused: it is still" in worker.state.reason
+    assert worker.state.session == 's', 'or the rollout would wait for its first chunk'
     assert not chunks
 
 
@@ -148,6 +149,7 @@ def test_a_session_without_a_policy_is_an_error(worker):
     worker.begin('s', '', 0, 'sync')
     wait_for(lambda: worker.state.state == 'error')
     assert 'no policy is loaded' in worker.state.reason
+    assert worker.state.session == 's'
 
 
 def test_several_stay_loaded_and_one_is_chosen_by_name(worker, chunks):

@@ -2,16 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Study files: what is refused, what is hashed, and what becomes of one in fieldtrial."""
 
+import contextlib
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 import yaml
 from study_support import small_study, study_values
 
-from flashwam_ros.policy.backends import read_arms
+from flashwam_ros.bringup.settings import Settings
+from flashwam_ros.policy.backends import PolicyChoice, read_arms
+from flashwam_ros.policy.handshake import Handshake
 from flashwam_ros.policy.protocol import PolicyError
+from flashwam_ros.policy.server import PolicyServer
+from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.trials import compile as compilation
 from flashwam_ros.trials.compile import compile_study, fieldtrial_study, task_seed
 from flashwam_ros.trials.compiled import open_compiled
@@ -63,7 +69,9 @@ def test_the_papers_protocol():
     ({'arms': [{'id': 'a', 'checkpoint': 'm', 'steps': '1v/1a', 'sampler': 'dice'}]}, 'sampler'),
     ({'arms': [{'id': 'a', 'policy': 'expert', 'execution': 'never'}]}, 'execution'),
     ({'arms': [{'id': 'a', 'steps': '1v/1a'}]}, 'give a checkpoint'),
-    ({'arms': [{'id': 'a', 'server': 'ws://host:29056'}]}, 'no remote policy backend'),
+    ({'arms': [{'id': 'a', 'server': 'host:29056'}]}, 'write ws://host:port'),
+    ({'arms': [{'id': 'a', 'server': 'ws://host:29056', 'steps': '1v/1a'}]}, 'are the server\'s'),
+    ({'arms': [{'id': 'a', 'server': 'ws://host:29056', 'policy': 'expert'}]}, 'none to the'),
     ({'arms': [{'id': 'a', 'checkpoint': 'm', 'steps': '1v/1a'},
                {'id': 'b', 'policy': 'expert'}]}, 'all or none'),
 ])  # fmt: skip
@@ -143,6 +151,49 @@ class TestCompiled:
         with pytest.raises(StudyError, match=r'(?s)no-waits.*no-ahead'):
             compile_study(small_study(arms=arms), tmp_path / 's')
         assert list(tmp_path.iterdir()) == []
+
+
+@contextlib.contextmanager
+def server_that_says(**said):
+    """A policy server that is only asked what it serves."""
+    server = PolicyServer(None, Handshake('m', 'a' * 64, RobotContract.load(), **said), port=0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server.address
+    finally:
+        server.close()
+        thread.join(10)
+
+
+def study_with_server(address, execution):
+    arms = [{'id': 'waits', 'checkpoint': 'g1-nano-flash', 'steps': '1v/2a', 'execution': 'sync'},
+            {'id': 'ahead', 'server': address, 'execution': execution}]  # fmt: skip
+    return small_study(arms=arms)
+
+
+@pytest.mark.usefixtures('without_fieldtrial')
+def test_an_arm_may_be_a_server_and_stays_what_it_was(tmp_path):
+    with server_that_says() as address:
+        compiled = compile_study(study_with_server(address, 'async'), tmp_path / 's')
+    assert compiled.resolved['ahead'] == {'checkpoint': address, 'sha256': 'a' * 64}
+    chosen = {arm.checkpoint: arm for arm in read_arms(compiled.folder / 'arms.json').values()}
+    assert chosen.pop(address) == PolicyChoice('wam', address, sha256='a' * 64)
+    assert [arm.sha256 for arm in chosen.values()] == ['']
+    settings = Settings.parse({'study': str(compiled.folder)})
+    assert settings.policy == 'wam'
+
+
+@pytest.mark.usefixtures('without_fieldtrial')
+def test_a_server_that_does_not_fit_is_refused_when_compiling(tmp_path):
+    with (
+        server_that_says(mode_problems={'async': 'one at a time'}) as address,
+        pytest.raises(StudyError, match=r'arm ahead: ws://.*: one at a time'),
+    ):
+        compile_study(study_with_server(address, 'async'), tmp_path / 's')
+    with pytest.raises(StudyError, match='arm ahead: there is no policy server at'):
+        compile_study(study_with_server(address, 'sync'), tmp_path / 's')
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_arms_file_that_is_none(tmp_path):

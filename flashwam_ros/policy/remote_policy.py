@@ -1,0 +1,280 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A policy that runs in a server on another machine: ours, or a stock LingBot-VA one."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from typing import Any
+
+import numpy as np
+
+from flashwam_ros.policy.handshake import Handshake
+from flashwam_ros.policy.msgpack_numpy import LIMIT_BYTES, MessageError, pack, unpack
+from flashwam_ros.policy.protocol import HistoryError, KeyFrame, PolicyError, Prediction
+from flashwam_ros.policy.server import IMAGE
+from flashwam_ros.robot.contract import RobotContract
+
+CONNECT_S = 5.0
+ANSWER_S = 20.0
+"""Longer than any chunk that a robot could wait for; the driver lets go long before."""
+
+
+def ask_handshake(address: str) -> Handshake:
+    """What a server says of itself; nobody who is using it is disturbed.
+
+    Raises:
+        PolicyError: it cannot be reached or understood.
+    """
+    connection, handshake = _connect(address)
+    connection.close()
+    return handshake
+
+
+class RemotePolicy:
+    """Client of a policy server; not thread-safe.
+
+    Key frames are kept here and go out with the chunk that they ground. A connection that was lost
+    is made again by the next `reset`.
+
+    Args:
+        address: `ws://host:port`.
+        contract: the robot contract in force, taken for granted where the server says nothing.
+        sha256: the model that is expected, '' for any.
+
+    Raises:
+        PolicyError: the server cannot be reached, or serves another model.
+    """
+
+    name = 'remote'
+
+    def __init__(self, address: str, contract: RobotContract, sha256: str = ''):
+        self._address, self._sha256 = address, sha256
+        self._connection = None
+        self._open()
+        # From now on this one and no other, also after the server was started again.
+        self._sha256 = self._handshake.sha256
+        self.contract = self._handshake.contract or contract
+        self.warnings = self._handshake.warnings
+        self.mode_problems = self._handshake.mode_problems
+        self._begin(0)
+
+    def reset(self, prompt: str, seed: int) -> None:
+        """Start an episode there; whoever was there before may have gone and come back."""
+        from websockets.protocol import State
+
+        if self._connection is not None and self._connection.state is not State.OPEN:
+            self._drop()
+        if self._connection is None:
+            self._open()
+        self._begin(int(seed))
+        self._ask({'reset': True, 'prompt': prompt, 'seed': self._seed})
+
+    def _begin(self, seed: int) -> None:
+        self._seed = seed
+        self._group: list[dict[str, np.ndarray]] = []
+        self._initial: dict[str, np.ndarray] | None = None
+        self._last_due_ns = None
+        self._predicted = self._grounded = 0
+        self._unexecuted: deque[np.ndarray] = deque()
+        self._spent: defaultdict[str, float] = defaultdict(float)
+
+    def observe(self, key_frame: KeyFrame) -> None:
+        """Keep the frame until its chunk is grounded."""
+        if self._last_due_ns is not None and key_frame.due_ns <= self._last_due_ns:
+            raise HistoryError(
+                f'key frame due at {key_frame.due_ns} ns after one due at {self._last_due_ns} ns'
+            )
+        images = {}
+        for camera in self.contract.cameras:
+            image = key_frame.images.get(camera.key)
+            if getattr(image, 'shape', None) != (camera.height, camera.width, 3):
+                raise HistoryError(
+                    f'camera {camera.key}: a key frame without its picture, or with one that is '
+                    f'not {camera.width}x{camera.height}'
+                )
+            images[f'{IMAGE}{camera.dataset_key}'] = image
+        self._last_due_ns = key_frame.due_ns
+        if self._initial is None:
+            self._initial = images
+        else:
+            self._group.append(images)
+
+    def predict(self) -> Prediction:
+        """Ask for the next chunk; `latency_s` tells the server's time from the way there."""
+        if self._initial is None:
+            raise HistoryError('predict before the initial key frame was observed')
+        begun = time.perf_counter()
+        reply = self._ask({'obs': self._group[-1] if self._group else self._initial})
+        positions = self._positions(reply.get('action'))
+        spent_s = time.perf_counter() - begun
+        there_s = min(_server_s(reply), spent_s)
+        self._spent['predict'] = there_s
+        self._spent['network'] += spent_s - there_s
+        latency_s, self._spent = dict(self._spent), defaultdict(float)
+        first_row = self.contract.actions_per_frame if self._predicted == 0 else 0
+        self._unexecuted.append(positions[:first_row])
+        self._predicted += 1
+        return Prediction(
+            positions=positions,
+            first_row=first_row,
+            video_steps=self._handshake.video_steps,
+            action_steps=self._handshake.action_steps,
+            seed=self._seed,
+            latency_s=latency_s,
+        )
+
+    def ground(self, applied: np.ndarray) -> None:
+        """Send the executed rows of the oldest forecast with the key frames of that time."""
+        if not self._unexecuted:
+            raise HistoryError('there is no chunk to be grounded')
+        contract = self.contract
+        frames = contract.frames_per_chunk - (self._grounded == 0)
+        count = frames * contract.key_frames_per_frame
+        if len(self._group) < count:
+            raise HistoryError(
+                f'chunk {self._grounded} cannot be grounded: {len(self._group)} of its {count} '
+                'key frames were observed'
+            )
+        # The protocol counts whole chunks: the rows of the first frame, which nobody executed, go
+        # back as they came.
+        rows = np.concatenate([self._unexecuted[0], np.asarray(applied, np.float64)])
+        self._update('ground', rows, self._group[:count], imagine=False)
+        self._unexecuted.popleft()
+        self._group = self._group[count:]
+        self._grounded += 1
+
+    def imagine(self, rows: np.ndarray) -> None:
+        """Have the outcome of these rows (R, C) imagined there."""
+        problem = self.mode_problems.get('async_grounded')
+        if problem:
+            raise PolicyError(problem)
+        self._update('imagine', rows, [], imagine=True)
+
+    def warm_up(self) -> float:
+        """Two chunks on grey images.
+
+        Returns:
+            Seconds from asking for the second one to having it.
+        """
+        images = {
+            camera.key: np.full((camera.height, camera.width, 3), 128, np.uint8)
+            for camera in self.contract.cameras
+        }
+        for _ in range(2):
+            self.reset('', 0)
+            self.observe(KeyFrame(images, dict.fromkeys(images, 0), 0))
+            latency_s = self.predict().latency_s
+        self.reset('', 0)
+        return sum(latency_s.values())
+
+    # -- the wire ---------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        connection, handshake = _connect(self._address)
+        known = self._sha256
+        if known and known != handshake.sha256:
+            connection.close()
+            raise PolicyError(
+                f'{self._address} serves {handshake.checkpoint or "an unknown model"} '
+                f'({handshake.sha256[:12] or "no hash"}), not the one that was asked for '
+                f'({known[:12]})'
+            )
+        self._connection, self._handshake = connection, handshake
+
+    def _update(self, part: str, rows: np.ndarray, obs: list, imagine: bool) -> None:
+        contract = self.contract
+        shape = (contract.frames_per_chunk, contract.actions_per_frame, len(contract.channels))
+        if rows.shape != (contract.rows_per_chunk, shape[2]) or not np.isfinite(rows).all():
+            raise HistoryError(f'chunk {self._grounded}: rows of shape {rows.shape} or not finite')
+        begun = time.perf_counter()
+        reply = self._ask({
+            'obs': obs, 'compute_kv_cache': True, 'imagine': imagine,
+            'state': rows.reshape(shape).transpose(2, 0, 1).astype(np.float32),
+        })  # fmt: skip
+        spent_s = time.perf_counter() - begun
+        there_s = min(_server_s(reply), spent_s)
+        self._spent[part] += there_s
+        self._spent['network'] += spent_s - there_s
+
+    def _positions(self, action: Any) -> np.ndarray:
+        """(C, K, n) as it came -> (R, C) float64."""
+        contract = self.contract
+        channels = len(contract.channels)
+        shape = (channels, contract.frames_per_chunk, contract.actions_per_frame)
+        if not isinstance(action, np.ndarray) or action.shape != shape:
+            got = getattr(action, 'shape', type(action).__name__)
+            self._drop()
+            raise PolicyError(f'{self._address}: a chunk of shape {got}, this robot takes '
+                              f'{shape}: the model was made for another one')
+        return np.asarray(action, np.float64).transpose(1, 2, 0).reshape(-1, channels)
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One request and its reply; after any trouble the connection is gone."""
+        if self._connection is None:
+            raise PolicyError(f'{self._address}: the connection was lost in this episode')
+        try:
+            self._connection.send(pack(request))
+            reply = _reply(self._connection, ANSWER_S)
+            if not isinstance(reply, dict):
+                raise PolicyError(f'it answered with {type(reply).__name__}, not with a map')
+        except PolicyError as error:
+            self._drop()
+            raise PolicyError(f'{self._address}: {error}') from error
+        except Exception as error:
+            self._drop()
+            raise PolicyError(f'{self._address}: the policy server is gone '
+                              f'({type(error).__name__}: {error})') from error
+        return reply
+
+    def _drop(self) -> None:
+        """A late reply must not be taken for the next one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.socket.close()
+
+
+def _connect(address: str):
+    """A connection and what the server said first."""
+    from websockets.exceptions import WebSocketException
+    from websockets.sync.client import connect
+
+    try:
+        # Entered and not left: the connection lives as long as the policy.
+        connection = connect(
+            address, compression=None, max_size=LIMIT_BYTES, ping_interval=None, proxy=None,
+            open_timeout=CONNECT_S, close_timeout=CONNECT_S,
+        ).__enter__()  # fmt: skip
+    except (OSError, ValueError, WebSocketException) as error:
+        raise PolicyError(f'there is no policy server at {address} ({error}): start it there with '
+                          'flashwam serve CHECKPOINT, or open the tunnel to it') from error
+    try:
+        return connection, Handshake.from_metadata(_reply(connection, CONNECT_S))
+    except PolicyError as error:
+        connection.close()
+        raise PolicyError(f'{address}: {error}') from error
+    except (OSError, WebSocketException) as error:
+        raise PolicyError(f'{address}: no policy server ({type(error).__name__}: {error})') \
+            from error
+
+
+def _reply(connection, limit_s: float) -> Any:
+    """The next message; text is an error, as the protocol has it."""
+    try:
+        data = connection.recv(limit_s)
+    except TimeoutError:
+        raise PolicyError(f'no answer within {limit_s:.0f} s') from None
+    if isinstance(data, str):
+        raise PolicyError(data.strip().splitlines()[-1] if data.strip() else 'an error')
+    try:
+        return unpack(data)
+    except MessageError as error:
+        raise PolicyError(str(error)) from error
+
+
+def _server_s(reply: dict[str, Any]) -> float:
+    """What the server says that it took, 0 where it says nothing."""
+    timing = reply.get('server_timing')
+    spent = timing.get('infer_ms') if isinstance(timing, dict) else None
+    return float(spent) * 1e-3 if isinstance(spent, int | float) and spent >= 0 else 0.0

@@ -1,0 +1,320 @@
+# Copyright 2026 The flashwam_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`flashwam serve`: a world-action model for a robot on another machine.
+
+Speaks the websocket protocol of the LingBot-VA server (docs/serving.md has the table), so that
+its stock clients work: `reset`, then `infer` and `compute_kv_cache` in turn. Three things go
+beyond it, and only for clients that ask: the handshake in the metadata, a `seed` in reset, and
+predicting ahead (two `infer` before the first `compute_kv_cache`; `imagine` with the rows that
+execute).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http
+import logging
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from flashwam_ros.imaging import ImageError, decode_jpeg, to_policy_size
+from flashwam_ros.policy.handshake import Handshake
+from flashwam_ros.policy.msgpack_numpy import LIMIT_BYTES, MessageError, pack, unpack
+from flashwam_ros.policy.protocol import HistoryError, KeyFrame, Policy, PolicyError
+
+log = logging.getLogger(__name__)
+
+PORT = 29536
+IMAGE = 'observation.images.'
+_FAULT, _BUSY = 1011, 1013
+# Whoever comes back at once may find that its own last connection is still being closed.
+_TURN_S = 2.0
+# A client whose cable was pulled must not hold the server for ever; the protocol has no pings.
+_KEEPALIVE_S = 5
+
+
+class ServedEpisode:
+    """Requests of one client in, replies out; owns the policy while it is in use.
+
+    Args:
+        policy: any policy.
+    """
+
+    def __init__(self, policy: Policy):
+        self._policy, self._contract = policy, policy.contract
+        self._prompted = self._started = False
+        self._grounded = self._frames = 0
+        self._previous_ms: float | None = None
+
+    def handle(self, request: Any) -> dict[str, Any]:
+        """The reply to one request.
+
+        Raises:
+            PolicyError: the request does not fit the protocol or the history.
+        """
+        begun = time.perf_counter()
+        if not isinstance(request, Mapping):
+            raise HistoryError(f'a request is a map, not {type(request).__name__}')
+        reply = self._answer(request)
+        spent_ms = 1e3 * (time.perf_counter() - begun)
+        reply['server_timing'] = {'infer_ms': spent_ms}
+        if self._previous_ms is not None:
+            reply['server_timing']['prev_total_ms'] = self._previous_ms
+        self._previous_ms = spent_ms
+        return reply
+
+    def _answer(self, request: Mapping) -> dict[str, Any]:
+        if request.get('reset'):
+            return self._reset(request)
+        if not self._prompted:
+            raise HistoryError('the first request of an episode is reset, with a prompt')
+        if request.get('compute_kv_cache'):
+            rows = self._rows(request.get('state'))
+            if request.get('imagine'):
+                self._policy.imagine(rows)
+            else:
+                self._ground(request.get('obs'), rows)
+            return {}
+        return self._infer(request.get('obs'))
+
+    def _reset(self, request: Mapping) -> dict[str, Any]:
+        prompt, seed = request.get('prompt', ''), request.get('seed', 0)
+        if not isinstance(prompt, str) or not isinstance(seed, int) or seed < 0:
+            raise HistoryError(f'reset with prompt {prompt!r} and seed {seed!r}')
+        self._policy.reset(prompt, seed)
+        self._prompted, self._started = True, False
+        self._grounded = self._frames = 0
+        return {}
+
+    def _infer(self, obs: Any) -> dict[str, Any]:
+        """Only the first observation of an episode counts; the history holds all later ones."""
+        if not self._started:
+            first = obs[0] if isinstance(obs, list) and len(obs) == 1 else obs
+            self._observe(first)
+            self._started = True
+        positions = self._policy.predict().positions
+        shape = (self._contract.frames_per_chunk, self._contract.actions_per_frame, -1)
+        return {'action': positions.reshape(shape).transpose(2, 0, 1).astype(np.float32)}
+
+    def _ground(self, obs: Any, rows: np.ndarray) -> None:
+        for entry in obs if isinstance(obs, list) else [obs]:
+            self._observe(entry)
+        # The first frame of an episode is the observed one: its rows were not executed.
+        first = self._contract.actions_per_frame if self._grounded == 0 else 0
+        self._policy.ground(rows[first:])
+        self._grounded += 1
+
+    def _observe(self, obs: Any) -> None:
+        if not isinstance(obs, Mapping):
+            raise HistoryError(f'an observation is a map of images, not {type(obs).__name__}')
+        images = {}
+        for camera in self._contract.cameras:
+            name = f'{IMAGE}{camera.dataset_key}'
+            image = obs.get(name)
+            try:
+                if isinstance(image, bytes):
+                    image = decode_jpeg(image)
+                images[camera.key] = to_policy_size(image, camera)
+            except ImageError as error:
+                raise HistoryError(f'{name}: {error}') from error
+        # The protocol has no stamps; the client looks after time, here only the order counts.
+        self._frames += 1
+        self._policy.observe(KeyFrame(images, dict.fromkeys(images, self._frames), self._frames))
+
+    def _rows(self, state: Any) -> np.ndarray:
+        """(C, K, n) as sent -> (R, C) float64."""
+        contract = self._contract
+        channels = len(contract.channels)
+        shape = (channels, contract.frames_per_chunk, contract.actions_per_frame)
+        if not isinstance(state, np.ndarray) or state.shape != shape:
+            got = getattr(state, 'shape', type(state).__name__)
+            raise HistoryError(f'state has shape {got}, this model takes {shape}')
+        rows = np.asarray(state, np.float64).transpose(1, 2, 0).reshape(-1, channels)
+        if not np.isfinite(rows).all():
+            raise HistoryError('state holds values that are not finite')
+        return rows
+
+
+class PolicyServer:
+    """Serves one policy; one client at a time holds the episode.
+
+    Args:
+        policy: what is served; used in the thread of whoever holds the episode.
+        handshake: what every client is told first.
+        host: address to listen at.
+        port: TCP port, 0 for any free one.
+
+    Raises:
+        PolicyError: the address cannot be used.
+    """
+
+    def __init__(self, policy: Policy, handshake: Handshake, host: str = '127.0.0.1',
+                 port: int = PORT):
+        from websockets.sync.server import serve
+
+        self._policy, self._metadata = policy, pack(handshake.to_metadata())
+        self._held = threading.Lock()
+        self._open: set = set()
+        try:
+            self._server = serve(
+                self._client, host, port, compression=None, max_size=LIMIT_BYTES,
+                ping_interval=None, process_request=_health,
+            )  # fmt: skip
+        except OSError as error:
+            raise PolicyError(f'cannot listen at {host}:{port}: {error.strerror}') from error
+        self.address = 'ws://{}:{}'.format(*self._server.socket.getsockname()[:2])
+
+    def run(self) -> None:
+        """Serve until `close`."""
+        self._server.serve_forever()
+
+    def close(self) -> None:
+        """Listen no more and cut every connection; a prediction in hand is finished first."""
+        for stop in (self._cut, self._server.shutdown, self._cut):
+            stop()
+
+    def _cut(self) -> None:
+        """Older releases of websockets leave this to us, newer ones wait for polite clients."""
+        for connection in tuple(self._open):
+            with contextlib.suppress(OSError):
+                connection.socket.shutdown(socket.SHUT_RDWR)
+
+    def _client(self, connection) -> None:
+        """One connection; it holds the episode from its first request on."""
+        from websockets.exceptions import ConnectionClosed
+
+        _keep_alive(connection.socket)
+        who = '{}:{}'.format(*connection.remote_address[:2])
+        held = False
+        self._open.add(connection)
+        try:
+            connection.send(self._metadata)
+            episode = ServedEpisode(self._policy)
+            for data in connection:
+                if not held and not self._held.acquire(timeout=_TURN_S):
+                    _refuse(connection, _BUSY, 'another client is using this server: it holds one '
+                            'episode at a time')
+                    return
+                if not held:
+                    log.info('%s: begins', who)
+                held = True
+                connection.send(pack(episode.handle(unpack(_binary(data)))))
+        except ConnectionClosed:
+            pass
+        except (PolicyError, MessageError) as error:
+            log.error('%s: %s', who, error)
+            _refuse(connection, _FAULT, f'{type(error).__name__}: {error}')
+        except Exception as error:
+            log.exception('%s: the policy failed', who)
+            _refuse(connection, _FAULT, f'{type(error).__name__}: {error}')
+        finally:
+            self._open.discard(connection)
+            if held:
+                self._held.release()
+                log.info('%s: gone', who)
+
+
+def _binary(data: str | bytes) -> bytes:
+    if isinstance(data, str):
+        raise MessageError('requests are binary msgpack messages, this one is text')
+    return data
+
+
+def _refuse(connection, code: int, reason: str) -> None:
+    """As the protocol has it: the error as text, then the end."""
+    from websockets.exceptions import ConnectionClosed
+
+    with contextlib.suppress(ConnectionClosed):
+        connection.send(reason)
+        connection.close(code)
+
+
+def _health(connection, request):
+    """Answers GET /healthz; everything else becomes a websocket."""
+    if request.path == '/healthz':
+        return connection.respond(http.HTTPStatus.OK, 'OK\n')
+    return None
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name in ('TCP_KEEPIDLE', 'TCP_KEEPINTVL', 'TCP_KEEPCNT'):
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), _KEEPALIVE_S)
+
+
+def handshake_of(path, policy, steps: tuple[int, int]) -> Handshake:
+    """What is said of a checkpoint folder that was loaded as a policy.
+
+    Args:
+        path: checkpoint folder.
+        policy: the policy made of it.
+        steps: denoising steps of video and action that it runs with.
+    """
+    from flashwam_ros.training.results import checkpoint_name, manifest_sha256
+
+    return Handshake(
+        checkpoint=checkpoint_name(path), sha256=manifest_sha256(path), contract=policy.contract,
+        video_steps=steps[0], action_steps=steps[1], warnings=policy.warnings,
+        mode_problems=policy.mode_problems,
+    )  # fmt: skip
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    from flashwam_ros.training.results import SAMPLERS, parse_steps
+
+    parser = argparse.ArgumentParser(prog='flashwam serve', description=__doc__.splitlines()[0])
+    parser.add_argument('checkpoint', help='folder of the model, or a name under models/')
+    parser.add_argument('--steps', type=parse_steps, default=(0, 0),
+                        help='like 1v/2a; default: as the checkpoint says')
+    parser.add_argument('--sampler', choices=SAMPLERS, default='own',
+                        help='euler replaces what the checkpoint stores')
+    parser.add_argument('--host', default='127.0.0.1',
+                        help='address to listen at; there is no password: keep to this machine '
+                        'and an SSH tunnel, or to a network of your own (default %(default)s)')
+    parser.add_argument('--port', type=int, default=PORT, help='default %(default)s')
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGINT or SIGTERM."""
+    from flashwam_ros.policy.wam_policy import load_wam_policy
+    from flashwam_ros.training.table_plan import find_checkpoint
+
+    options = _parse(argv)
+    logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s', datefmt='%H:%M:%S')
+    logging.getLogger('websockets').setLevel(logging.ERROR)
+    path = find_checkpoint(options.checkpoint)
+    if path is None:
+        sys.stderr.write(f'flashwam serve: no checkpoint {options.checkpoint!r} in models/ or '
+                         'among what was trained here\n')
+        return 2
+    try:
+        policy = load_wam_policy(path, *options.steps, sampler=options.sampler)
+        for warning in policy.warnings:
+            log.warning(warning)
+        warm_ms = 1e3 * policy.warm_up()
+        server = PolicyServer(policy, handshake_of(path, policy, policy.steps), options.host,
+                              options.port)
+    except PolicyError as error:
+        sys.stderr.write(f'flashwam serve: {error}\n')
+        return 2
+    for name in (signal.SIGINT, signal.SIGTERM):
+        # Not in this thread: it is the one that serves.
+        signal.signal(name, lambda *_: threading.Thread(target=server.close).start())
+    log.info('%s at %dv/%da, a warm chunk takes %.0f ms; serving at %s (checkpoint:=%s)',
+             path.name, *policy.steps, warm_ms, server.address, server.address)
+    server.run()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
