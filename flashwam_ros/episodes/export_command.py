@@ -164,9 +164,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     worst = max(error['max'] for r in records for error in r['image_error_ms'].values())
     means = [error['mean'] for r in records for error in r['image_error_ms'].values()]
-    report(f'{len(records)} episodes, {sum(r["length"] for r in records)} rows; images are '
-           f'{sum(means) / len(means):.1f} ms from their rows on average, {worst:.1f} ms at most: '
-           f'{options.out}')
+    # Records of earlier exports do not say what was cut: nothing was.
+    cut = sum(record.get('cut_rows', 0) for record in records)
+    report(f'{len(records)} episodes, {sum(r["length"] for r in records)} rows'
+           + (f' ({cut} more at the ends were not recorded whole and are cut)' if cut else '')
+           + f'; images are {sum(means) / len(means):.1f} ms from their rows on average, '
+           f'{worst:.1f} ms at most: {options.out}')
     return 0
 
 

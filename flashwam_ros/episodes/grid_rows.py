@@ -22,6 +22,13 @@ from flashwam_ros.robot.contract import RobotContract
 MAX_PERIODS = 1.5
 """How far, in periods of the camera, an image may be from its row: one lost frame at most."""
 MAX_STATE_GAP_NS = 100_000_000
+MAX_CUT_NS = 300_000_000
+"""How much may be cut at an end that was not recorded.
+
+A recording that is switched on or off in mid-stream cuts through a chunk of teleoperation (0.1 s)
+and catches the slowest camera's next frame a period or two later.  More than that is a stream that
+failed, and no reason to keep the rest.
+"""
 _IDLE = frozenset(mode.name for mode in (Mode.PASSIVE, Mode.ENGAGE, Mode.HOLD, Mode.RETREAT,
                                          Mode.RELEASE))
 
@@ -36,6 +43,7 @@ class GridRows:
         action: (N, C) commanded after limits, reached one row later, rad.
         frames: camera key -> (N,) indices into the episode's images.
         errors_ns: camera key -> (N,) capture minus instant of the grid.
+        cut_rows: rows at both ends that were executed but not recorded, and are left out.
     """
 
     stamps_ns: np.ndarray
@@ -43,26 +51,33 @@ class GridRows:
     action: np.ndarray
     frames: Mapping[str, np.ndarray]
     errors_ns: Mapping[str, np.ndarray]
+    cut_rows: int
 
 
 def grid_rows(episode: Episode, contract: RobotContract, fps: float) -> GridRows:
     """Put an episode on a grid that begins with its first executed row.
 
+    Rows at either end, where a stream had not begun yet or had ended, are cut off; the rest keeps
+    its instants.
+
     Raises:
-        EpisodeError: nothing was executed, or state or images are missing; the time is named.
+        EpisodeError: nothing was executed, or commands, state or images are missing; the time is
+            named.
     """
     start, end = moving_span(episode)
     count = int((end - start) * fps / 1e9 + 1e-6) + 1
-    if count < 3:
-        raise EpisodeError(f'{episode.path}: nothing was executed')
     stamps = start + np.round(np.arange(count + 1) * 1e9 / fps).astype(np.int64)
-    names = contract.channel_names
-    _require_state(episode, start, int(stamps[-2]))
+    first, last = _recorded(episode, contract, int(stamps[0]), int(stamps[-2]))
+    kept = np.flatnonzero((stamps[:-1] >= first) & (stamps[:-1] <= last))
+    if len(kept) < 3:
+        raise EpisodeError(f'{episode.path}: nothing was executed')
+    now, then = stamps[kept], stamps[kept + 1]
+    _require_state(episode, int(now[0]), int(now[-1]))
     frames, errors = {}, {}
     for camera in contract.cameras:
-        frames[camera.key], errors[camera.key] = _images(episode, camera.key, stamps[:-1])
-    return GridRows(stamps[:-1], episode.joint_states.at(stamps[:-1], names),
-                    _commands(episode, contract, stamps[1:]), frames, errors)
+        frames[camera.key], errors[camera.key] = _images(episode, camera.key, now)
+    return GridRows(now, episode.joint_states.at(now, contract.channel_names),
+                    _commands(episode, contract, then), frames, errors, count - len(kept))
 
 
 def moving_span(episode: Episode) -> tuple[int, int]:
@@ -83,6 +98,16 @@ def moving_span(episode: Episode) -> tuple[int, int]:
     if not moving:
         raise EpisodeError(f'{episode.path}: no commands were recorded')
     return int(moving[0]), int(moving[-1])
+
+
+def _recorded(episode: Episode, contract: RobotContract, start: int, end: int) -> tuple[int, int]:
+    """From when to when joint state and all cameras are there: at most `MAX_CUT_NS` inside."""
+    first, last = start, end
+    streams = [episode.joint_states, *(episode.images[c.key] for c in contract.cameras)]
+    for own in (stream.stamp_ns for stream in streams if len(stream) > 1):
+        half = int(np.median(np.diff(own))) // 2
+        first, last = max(first, int(own[0]) - half), min(last, int(own[-1]) + half)
+    return min(first, start + MAX_CUT_NS), max(last, end - MAX_CUT_NS)
 
 
 def _require_state(episode: Episode, start: int, end: int) -> None:

@@ -89,7 +89,8 @@ class LeRobotWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, path)
         record = {
-            'source': source, 'length': len(rows.stamps_ns), 'task': prompt, 'sizes': sizes,
+            'source': source, 'length': len(rows.stamps_ns), 'cut_rows': rows.cut_rows,
+            'task': prompt, 'sizes': sizes,
             'image_error_ms': {key: {'mean': float(np.abs(error).mean() / 1e6),
                                      'max': float(np.abs(error).max() / 1e6)}
                                for key, error in rows.errors_ns.items()}, 'stats': stats}

@@ -80,6 +80,65 @@ def test_lost_images_and_states_are_named(make_episode):
         grid_rows(dataclasses.replace(episode, joint_states=torn), CONTRACT, 20.0)
 
 
+def later_start(episode, begin_ns, end_ns):
+    """As if the recorder had been switched on and off in mid-stream."""
+    def part(series, *names):
+        kept = np.flatnonzero((series.stamp_ns >= begin_ns) & (series.stamp_ns <= end_ns))
+        return dataclasses.replace(series, stamp_ns=series.stamp_ns[kept], **{
+            name: getattr(series, name)[kept] for name in names})
+
+    images = {key: dataclasses.replace(part(stream, 'arrival_ns'), jpegs=tuple(
+        jpeg for jpeg, stamp in zip(stream.jpegs, stream.stamp_ns, strict=True)
+        if begin_ns <= stamp <= end_ns)) for key, stream in episode.images.items()}
+    joints = ('arrival_ns', 'position', 'velocity')
+    return dataclasses.replace(episode, images=images,
+                               joint_states=part(episode.joint_states, *joints),
+                               joint_commands=part(episode.joint_commands, *joints))
+
+
+def test_recording_in_mid_stream_loses_only_the_rows_at_its_ends(make_episode, episode_kit):
+    episode, start = read_episode(make_episode(seconds=2.0)), episode_kit.START_NS
+    whole = grid_rows(episode, CONTRACT, 20.0)
+    last = int(whole.stamps_ns[-1])
+    # 0.13 s late: the first frame is at 0.15 s; 0.08 s early: the last one is at 1.5 s of 1.6
+    rows = grid_rows(later_start(episode, start + 130_000_000, last - 80_000_000), CONTRACT, 20.0)
+    assert (whole.cut_rows, rows.cut_rows) == (0, 5)
+    np.testing.assert_array_equal(rows.stamps_ns, whole.stamps_ns[3:-2])
+    np.testing.assert_allclose(rows.action, whole.action[3:-2], atol=1e-9)
+    np.testing.assert_allclose(rows.state, whole.state[3:-2], atol=1e-9)
+    # a stream that begins too late, or dies, is no switching on or off
+    for begin_ns, end_ns in ((start + 500_000_000, last), (start, last - 500_000_000)):
+        with pytest.raises(EpisodeError, match='no joint state for 0'):
+            grid_rows(later_start(episode, begin_ns, end_ns), CONTRACT, 20.0)
+    dead = {**episode.images, 'head': later_start(
+        episode, start, last - 500_000_000).images['head']}
+    with pytest.raises(EpisodeError, match='camera head: the frame nearest to row'):
+        grid_rows(dataclasses.replace(episode, images=dead), CONTRACT, 20.0)
+
+
+def test_the_newest_frame_may_be_older_than_the_last_command(tmp_path, episode_kit, capsys):
+    class Vendor(episode_kit.Maker):
+        """No chunks and no driver that moves: the vendor's program wrote the commands."""
+
+        def messages(self):
+            return [entry for entry in super().messages()
+                    if entry[0] not in ('/applied_actions', '/driver_status')]
+
+        def frames(self, camera):
+            yield from list(super().frames(camera))[:-3 if camera == 'left_wrist' else None]
+
+    (tmp_path / 'recorded').mkdir()
+    path = Vendor(tmp_path / 'recorded' / '20260101-120000_s.mcap', 2.0).write()
+    # commands end at 1.98 s, the left wrist's frames at 1.8 s
+    rows = grid_rows(read_episode(path), CONTRACT, 20.0)
+    assert rows.stamps_ns[-1] == episode_kit.START_NS + 1_800_000_000
+    assert rows.cut_rows == 3
+    assert run(tmp_path / 'recorded', tmp_path / 'set') == 0
+    assert '37 rows (3 more at the ends were not recorded' in capsys.readouterr().err
+    record = json.loads((tmp_path / 'set' / 'export' / 'episode_000000.json').read_text())
+    assert (record['length'], record['cut_rows']) == (37, 3)
+
+
 def test_span_without_chunks(make_episode, episode_kit):
     episode = dataclasses.replace(read_episode(make_episode(seconds=2.0)), applied=())
     start = episode_kit.START_NS
