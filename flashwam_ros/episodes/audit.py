@@ -40,6 +40,7 @@ class Limits:
     joints_hz: float = 40.0
     gap_factor: float = 2.5
     gap_error_s: float = 0.5
+    command_gap_s: float = 0.1
     age_s: float = 0.15
     skew_s: float = 0.08
     repeated_share: float = 0.05
@@ -206,10 +207,16 @@ class Auditor:
         if timing.rate_hz < lowest_hz:
             yield Finding('rate', stream, WARNING, timing.rate_hz, lowest_hz,
                           f'{timing.rate_hz:.1f} Hz, should be {lowest_hz:.0f} Hz or more')
-        gaps, longest_s = timing.gaps(limits.gap_factor)
-        if gaps and topic != schemas.JOINT_COMMANDS:
-            severity = ERROR if longest_s > limits.gap_error_s else WARNING
-            yield Finding('gaps', stream, severity, longest_s, limits.gap_error_s,
+        if topic == schemas.JOINT_COMMANDS:
+            # Commands may pause, and never cost more than a warning: but no row lies in a pause.
+            gaps, longest_s = timing.longer(limits.command_gap_s)
+            severity, limit_s = WARNING, limits.command_gap_s
+        else:
+            gaps, longest_s = timing.gaps(limits.gap_factor)
+            limit_s = limits.gap_error_s
+            severity = ERROR if longest_s > limit_s else WARNING
+        if gaps:
+            yield Finding('gaps', stream, severity, longest_s, limit_s,
                           f'{gaps} gaps, the longest {longest_s:.3f} s')  # fmt: skip
         if timing.backwards:
             yield Finding('stamp_order', stream, ERROR, timing.backwards, 0,

@@ -63,13 +63,17 @@ class Timing:
         total = float(np.sum(self._intervals))
         return len(self._intervals) / total if total > 0 else 0.0
 
+    def longer(self, seconds: float) -> tuple[int, float]:
+        """Intervals longer than some time (s): how many, and the longest (s)."""
+        intervals = np.array(self._intervals)
+        long = intervals[intervals > seconds]
+        return len(long), float(long.max(initial=0.0))
+
     def gaps(self, factor: float) -> tuple[int, float]:
         """Intervals longer than `factor` times the usual one: how many, and the longest (s)."""
         if not self._intervals:
             return 0, 0.0
-        intervals = np.array(self._intervals)
-        long = intervals[intervals > factor * np.median(intervals)]
-        return len(long), float(long.max(initial=0.0))
+        return self.longer(factor * float(np.median(self._intervals)))
 
     def age_s(self, quantile: float) -> float:
         """Arrival minus stamp (s), a percentile of it; 0 without messages."""

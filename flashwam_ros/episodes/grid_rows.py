@@ -22,6 +22,7 @@ from flashwam_ros.robot.contract import RobotContract
 MAX_PERIODS = 1.5
 """How far, in periods of the camera, an image may be from its row: one lost frame at most."""
 MAX_STATE_GAP_NS = 100_000_000
+"""Longest time without a measured state, or between two commands that a row is read between."""
 MAX_CUT_NS = 300_000_000
 """How much may be cut at an end that was not recorded.
 
@@ -77,7 +78,8 @@ def grid_rows(episode: Episode, contract: RobotContract, fps: float) -> GridRows
     for camera in contract.cameras:
         frames[camera.key], errors[camera.key] = _images(episode, camera.key, now)
     return GridRows(now, episode.joint_states.at(now, contract.channel_names),
-                    _commands(episode, contract, then), frames, errors, count - len(kept))
+                    _commands(episode, contract, then, int(now[0])), frames, errors,
+                    count - len(kept))
 
 
 def moving_span(episode: Episode) -> tuple[int, int]:
@@ -120,23 +122,43 @@ def _require_state(episode: Episode, start: int, end: int) -> None:
                            f'{(edges[worst] - start) * 1e-9:.2f} s after the start on')
 
 
-def _commands(episode: Episode, contract: RobotContract, stamps: np.ndarray) -> np.ndarray:
-    """Commands in force at given instants, linear between what was recorded of them."""
+def _commands(episode: Episode, contract: RobotContract, stamps: np.ndarray,
+              start: int) -> np.ndarray:
+    """Commands in force at given instants, (N, C) rad, linear between what was recorded of them.
+
+    Raises:
+        EpisodeError: there are none, or an instant lies in a pause of the commands.
+    """
     parts = [(episode.joint_commands.stamp_ns,
               episode.joint_commands.columns(contract.channel_names))]
     parts += [(np.array(chunk.row_stamps_ns, np.int64), np.asarray(chunk.positions))
               for chunk in episode.applied]
     own = np.concatenate([part[0] for part in parts])
+    if not len(own):
+        raise EpisodeError(f'{episode.path}: no commands were recorded')
     values = np.concatenate([part[1].reshape(len(part[0]), -1) for part in parts
-                             if len(part[0])] or [np.zeros((0, len(contract.channels)))])
+                             if len(part[0])])
     # Rows of chunks come last, and of equal stamps the last counts: they are exact.
     order = np.argsort(own, kind='stable')
     own, values = own[order], values[order]
     last = np.append(own[1:] != own[:-1], True)
     own, values = own[last], values[last]
+    _require_commands(episode, own, stamps, start)
     along = (stamps - own[0]).astype(np.float64)
     return np.stack([np.interp(along, (own - own[0]).astype(np.float64), column)
                      for column in values.T], axis=1)
+
+
+def _require_commands(episode: Episode, own: np.ndarray, stamps: np.ndarray, start: int) -> None:
+    """Nobody commanded what a line across a pause would say."""
+    # What an instant lies between; before the first command and after the last that one holds.
+    after = np.clip(np.searchsorted(own, stamps), 1, len(own) - 1)
+    gaps = np.where((stamps > own[after - 1]) & (stamps < own[after]),
+                    own[after] - own[after - 1], 0)
+    worst = int(np.argmax(gaps))
+    if gaps[worst] > MAX_STATE_GAP_NS:
+        raise EpisodeError(f'{episode.path}: no command for {gaps[worst] * 1e-9:.2f} s from '
+                           f'{(own[after[worst] - 1] - start) * 1e-9:.2f} s after the start on')
 
 
 def _images(episode: Episode, key: str, stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -100,6 +100,14 @@ def test_gap_and_long_gap(audit):
     assert ('gaps', 'head') in found(quality) and quality.level == RED
 
 
+def test_pause_of_the_commands_is_a_warning(audit):
+    quality = audit(commanded=rows(lambda i, p: None if 50 <= i < 54 else p))
+    assert quality.level == GREEN, '0.1 s is no pause'
+    quality = audit(commanded=rows(lambda i, p: None if 50 <= i < 70 else p))
+    assert found(quality) == {('gaps', 'joint_commands')} and quality.level == AMBER
+    assert '1 gaps, the longest 0.420 s' in quality.findings[0].text
+
+
 def test_missing_and_slow_streams(audit):
     assert ('missing', 'left_wrist') in found(audit(frames=only('left_wrist', lambda *_: None)))
     slow = audit(frames=only('all', lambda i, *f: None if i % 2 else f))

@@ -139,6 +139,25 @@ def test_the_newest_frame_may_be_older_than_the_last_command(tmp_path, episode_k
     assert (record['length'], record['cut_rows']) == (37, 3)
 
 
+def test_no_rows_are_made_up_in_a_pause_of_the_commands(make_episode):
+    episode = dataclasses.replace(read_episode(make_episode(seconds=2.0)), applied=())
+    commands = episode.joint_commands
+
+    def pause(first, last):
+        keep = np.r_[0:first, last:len(commands)]
+        return dataclasses.replace(episode, joint_commands=dataclasses.replace(
+            commands, stamp_ns=commands.stamp_ns[keep], position=commands.position[keep]))
+
+    rows = grid_rows(pause(50, 54), CONTRACT, 20.0)  # 0.1 s: a line across it is fine
+    np.testing.assert_allclose(rows.action, grid_rows(episode, CONTRACT, 20.0).action, atol=3e-3)
+    with pytest.raises(EpisodeError, match=r'no command for 0\.52 s from 0\.98 s after the start'):
+        grid_rows(pause(50, 75), CONTRACT, 20.0)
+    nothing = dataclasses.replace(episode, joint_commands=dataclasses.replace(
+        commands, stamp_ns=commands.stamp_ns[:0], position=commands.position[:0]))
+    with pytest.raises(EpisodeError, match='no commands were recorded'):
+        grid_rows(nothing, CONTRACT, 20.0)
+
+
 def test_span_without_chunks(make_episode, episode_kit):
     episode = dataclasses.replace(read_episode(make_episode(seconds=2.0)), applied=())
     start = episode_kit.START_NS
