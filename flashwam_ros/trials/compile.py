@@ -55,10 +55,13 @@ def compile_study(study: Study, folder: Path) -> CompiledStudy:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        sealed = {task: _lock(study, task, part, resolved, sha256) for task in study.tasks}
+        locked = {task: _lock(study, task, part, resolved, sha256) for task in study.tasks}
+        sealed = {task: codes for task, (codes, _) in locked.items()}
+        designs = {task: design for task, (_, design) in locked.items()}
         _write(part / SEALED, sealed, private=True)
         _write(part / ARMS, _arms(study, sealed, resolved), private=True)
-        _write(part / STUDY, {**content, 'resolved': resolved, 'sha256': sha256})
+        _write(part / STUDY, {**content, 'resolved': resolved, 'sha256': sha256,
+                              'designs': designs})
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -157,8 +160,8 @@ def _fieldtrial_arm(arm, checkpoint_sha256: str, sha256: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _lock(study: Study, task: str, part: Path, resolved, sha256: str) -> dict[str, str]:
-    """Write and lock one task; blind code -> arm."""
+def _lock(study: Study, task: str, part: Path, resolved, sha256: str) -> tuple[dict[str, str], str]:
+    """Write and lock one task; blind code -> arm, and fieldtrial's hash of the design."""
     import yaml
 
     folder = part / 'tasks' / task
@@ -169,8 +172,8 @@ def _lock(study: Study, task: str, part: Path, resolved, sha256: str) -> dict[st
     locked = fieldtrial_json('lock', str(folder), '--json')
     if locked['slots'] != len(study.arms) * study.rollouts:
         raise StudyError(f'{task}: fieldtrial planned {locked["slots"]} trials')
-    return {code: arm for arm, code in sorted(locked['blind_codes'].items(),
-                                              key=lambda pair: pair[1])}
+    codes = sorted(locked['blind_codes'].items(), key=lambda pair: pair[1])
+    return {code: arm for arm, code in codes}, locked['design_hash']
 
 
 def _arms(study: Study, sealed, resolved) -> dict[str, dict[str, Any]]:

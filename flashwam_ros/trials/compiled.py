@@ -34,6 +34,7 @@ class CompiledStudy:
         sha256: of everything that was stated and resolved.
         resolved: arm id -> checkpoint folder (or server) and the SHA-256 of the model.
         contract_sha256: of the robot contract.
+        designs: task -> fieldtrial's own hash of what it locked.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class CompiledStudy:
     sha256: str
     resolved: Mapping[str, Mapping[str, str]]
     contract_sha256: str
+    designs: Mapping[str, str]
 
     def task_folder(self, task: str) -> Path:
         """The folder of a task's fieldtrial study."""
@@ -77,7 +79,8 @@ def open_compiled(folder: Path) -> CompiledStudy:
         content = {name: values[name] for name in ('study', 'checkpoints_sha256',
                                                    'contract_sha256')}
         found = CompiledStudy(folder, study_from(content['study']), values['sha256'],
-                              values['resolved'], content['contract_sha256'])
+                              values['resolved'], content['contract_sha256'],
+                              values['designs'])
     except (OSError, ValueError, KeyError) as error:
         raise StudyError(f'{folder} holds no compiled study ({type(error).__name__}: {error}): '
                          'flashwam trials compile') from error

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -81,6 +82,7 @@ class Server:
     """
 
     def __init__(self, folder: Path, port: int):
+        self._port = port
         self.url = f'http://127.0.0.1:{port}'
         self._command = [fieldtrial_path(), 'serve', str(folder), '--port', str(port)]
         self._process: subprocess.Popen | None = None
@@ -89,8 +91,9 @@ class Server:
         """Start, and wait until it answers.
 
         Raises:
-            StudyError: it does not.
+            StudyError: it does not, or somebody else has the port.
         """
+        self._await_port()
         # It must not outlive whoever needs it, not even after SIGKILL.
         prefix = ['setpriv', '--pdeathsig', 'TERM', '--'] if shutil.which('setpriv') else []
         self._process = subprocess.Popen(
@@ -98,14 +101,37 @@ class Server:
             stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         deadline = time.monotonic() + _START_S
-        while not self._answers():
-            if self._process.poll() is not None:
-                raise StudyError(f'fieldtrial serve: {self._process.stderr.read().strip()}')
+        while not (self._alive() and self._answers() and self._alive()):
             if time.monotonic() > deadline:
                 self.__exit__()
                 raise StudyError(f'fieldtrial serve: no answer within {_START_S:.0f} s')
             time.sleep(_POLL_S)
         return self
+
+    def _await_port(self) -> None:
+        """Another study's server would take our trials; that of a killed runner needs a moment."""
+        deadline = time.monotonic() + _STOP_S
+        while self._taken():
+            if time.monotonic() > deadline:
+                raise StudyError(f'port {self._port} is taken: another study may be running; wait '
+                                 'for it, or give --port another one')
+            time.sleep(_POLL_S)
+
+    def _taken(self) -> bool:
+        with contextlib.suppress(OSError):
+            socket.create_connection(('127.0.0.1', self._port), 1.0).close()
+            return True
+        return False
+
+    def _alive(self) -> bool:
+        """True; only while it lives is an answer its own.
+
+        Raises:
+            StudyError: it has ended; the message is what it said.
+        """
+        if self._process.poll() is not None:
+            raise StudyError(f'fieldtrial serve: {self._process.stderr.read().strip()}')
+        return True
 
     def _answers(self) -> bool:
         with contextlib.suppress(StoreError):

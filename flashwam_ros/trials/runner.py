@@ -117,16 +117,27 @@ class StudyRunner:
             Trials recorded by this call.
 
         Raises:
-            StudyError: trial after trial is void, or no rollout can be had.
+            StudyError: trial after trial is void, no rollout can be had, or the store holds
+                another study.
             StoreError: the store is gone.
         """
         count = 0
         for task in tasks or self._study.tasks:
+            self._check_design(task)
             count += self._settle(task)
             if self._stop() or (most and count >= most):
                 break
             count += self._run_task(task, most - count if most else 0)
         return count
+
+    def _check_design(self, task: str) -> None:
+        """A server of another study may have a task of the same name."""
+        found, ours = self._stores[task].status()['design_hash'], self._compiled.designs[task]
+        if found != ours:
+            raise StudyError(
+                f'{task}: the store holds another design ({found[:12]}) than this study was '
+                f'compiled to ({ours[:12]}): the server is one of another study, or its study was '
+                'amended; give --server that of this one')
 
     # -- after a kill -----------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from collections import Counter
 import pytest
 from study_support import PaperRig, free_port, small_study, summary_of
 
+from flashwam_ros.trials import fieldtrial_program
 from flashwam_ros.trials import runner as runner_module
 from flashwam_ros.trials.compile import compile_study
 from flashwam_ros.trials.fieldtrial_program import Server, fieldtrial_path
@@ -196,6 +197,34 @@ def test_most_and_stop(desk):
     assert desk.run(compiled, store, stop=lambda: True)[0] == 0
     assert desk.run(compiled, store)[0] == 3
     check_complete(compiled, store)
+
+
+def test_the_store_of_another_study_is_refused_before_anything_is_written(desk):
+    compiled, _ = desk.study()
+    _, other = desk.study(seed=4)
+    with pytest.raises(StudyError, match='the store holds another design'):
+        desk.run(compiled, other)
+    assert other.trials() == []
+    assert moved(compiled)[1] == {}
+
+
+def test_a_port_that_somebody_else_answers_at_is_refused(desk, monkeypatch):
+    monkeypatch.setattr(fieldtrial_program, '_STOP_S', 0.3)
+    port = int(desk.url.rsplit(':', 1)[1])
+    with pytest.raises(StudyError, match=f'port {port} is taken.*--port'), \
+            Server(desk.folder / 'served', port):
+        pass
+
+
+def test_an_answer_counts_only_while_the_server_lives(desk, monkeypatch):
+    port = int(desk.url.rsplit(':', 1)[1])
+    server = Server(desk.folder / 'served', port)
+    server._command = ['sh', '-c', 'echo it is broken >&2; exit 3']
+    monkeypatch.setattr(server, '_await_port', lambda: time.sleep(0.1))
+    answers = server._answers
+    monkeypatch.setattr(server, '_answers', lambda: time.sleep(0.5) or answers())
+    with pytest.raises(StudyError, match='it is broken'), server:
+        pass
 
 
 def test_one_runner_at_a_time(desk):
