@@ -9,6 +9,7 @@ was imported before is not imported again.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import sys
@@ -19,9 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
-from flashwam_ros.episodes.raw_teleop import RawEpisode, find_raw_episodes, read_raw_episode
+from flashwam_ros.episodes.raw_teleop import (
+    RawEpisode,
+    RawEpisodeError,
+    find_raw_episodes,
+    read_raw_episode,
+)
 from flashwam_ros.episodes.sidecar import write_atomically
-from flashwam_ros.imaging import decode_jpeg, to_policy_size
+from flashwam_ros.imaging import ImageError, decode_jpeg, to_policy_size
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.robot.description import load_description
 from flashwam_ros.robot.kinematics import Kinematics
@@ -54,7 +60,7 @@ class Source:
     """One episode, or segment, to import.
 
     Attributes:
-        name: identifies it among all imports of a folder.
+        name: where it came from, for people.
         segment: frames and instruction.
         fps: rows per s.
         state: (N, 16) measured, contract order, rad.
@@ -68,6 +74,23 @@ class Source:
     state: np.ndarray
     action: np.ndarray
     images: Images
+
+    @property
+    def key(self) -> str:
+        """Identifies it among all imports of a folder: names come again on the next day."""
+        rows = self.action[self.segment.start:self.segment.end].astype(np.float32)
+        content = rows.tobytes() + self.segment.text.encode()
+        return f'{self.name} {hashlib.sha256(content).hexdigest()[:16]}'
+
+
+@dataclass
+class Imported:
+    """What came of the sources: how many were written, there already, too short, damaged."""
+
+    made: int = 0
+    there: int = 0
+    short: int = 0
+    damaged: int = 0
 
 
 def demonstration(source: Source, contract: RobotContract, number: int, task: str,
@@ -102,14 +125,18 @@ def task_name(text: str) -> str:
 
 
 def raw_sources(root: Path, contract: RobotContract, options: argparse.Namespace,
-                report: Callable[[str], None]) -> Iterator[Source]:
-    """Raw XR episodes at or below a folder.
+                report: Callable[[str], None]) -> Iterator[Source | RawEpisodeError]:
+    """Raw XR episodes at or below a folder; for a damaged one, what is wrong with it.
 
     Raises:
-        ValueError: an episode is damaged, or its commands leave the limits; it is named.
+        ValueError: an episode's commands leave the limits; it is named.
     """
     for folder in find_raw_episodes(root):
-        raw = read_raw_episode(folder, contract, options.fps)
+        try:
+            raw = read_raw_episode(folder, contract, options.fps)
+        except RawEpisodeError as error:
+            yield error
+            continue
         findings = [validation.Finding('range', folder, None, frame, text)
                     for frame, text in validation.outside_limits(raw.action, contract)]
         for finding in validation.require_valid(findings, options.accept):
@@ -121,9 +148,13 @@ def raw_sources(root: Path, contract: RobotContract, options: argparse.Namespace
 
 def _raw_images(raw: RawEpisode, contract: RobotContract) -> Images:
     def read(key: str, indices: np.ndarray) -> list[np.ndarray]:
-        camera = contract.camera(key)
-        return [to_policy_size(decode_jpeg(raw.images[key][i].read_bytes()), camera)
-                for i in indices]
+        camera, out = contract.camera(key), []
+        for path in (raw.images[key][i] for i in indices):
+            try:
+                out.append(to_policy_size(decode_jpeg(path.read_bytes()), camera))
+            except (OSError, ImageError) as error:
+                raise RawEpisodeError(f'{path}: {error}') from error
+        return out
 
     return read
 
@@ -163,35 +194,57 @@ def _segments(dataset: LeRobotSet, episode: EpisodeMeta, contract: RobotContract
         yield Source(name, segment, dataset.fps, state, action, images)
 
 
-def run_import(sources: Iterator[Source], out: Path, contract: RobotContract, task: str | None,
-               report: Callable[[str], None]) -> tuple[int, int]:
-    """Write what was not imported before; returns how many now, and how many were left out."""
+def run_import(sources: Iterator[Source | RawEpisodeError], out: Path, contract: RobotContract,
+               task: str | None, report: Callable[[str], None]) -> Imported:
+    """Write what was not imported before; what is left out is reported.
+
+    Raises:
+        LeRobotError: a source cannot be made to fit the contract.
+        ValueError: the folder's imports were noted without their content, by an earlier version.
+    """
     log, kinematics = out / LOG, Kinematics(load_description())
-    numbers = json.loads(log.read_text(encoding='utf-8')) if log.is_file() else {}
-    made, short, begin = 0, 0, time.monotonic()
+    numbers = _numbers(log)
+    done, begin = Imported(), time.monotonic()
     progress = Progress(report, 1.0)  # the number of episodes is not known beforehand
     for source in sources:
-        name = task or task_name(source.segment.text)
-        number = numbers.get(source.name, FIRST_NUMBER + len(numbers))
-        path = episode_path(out, name, number)
-        if path.is_file():
-            continue
         try:
+            if isinstance(source, RawEpisodeError):
+                raise source
+            key, name = source.key, task or task_name(source.segment.text)
+            number = numbers.get(key, FIRST_NUMBER + len(numbers))
+            path = episode_path(out, name, number)
+            if path.is_file():
+                done.there += 1
+                continue
             episode = demonstration(source, contract, number, name, kinematics)
         except LeRobotError:
             raise
         except ValueError as error:
             report(f'left out: {error}')
-            short += 1
+            if isinstance(error, RawEpisodeError):
+                done.damaged += 1
+            else:
+                done.short += 1
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         # The number first: a file without one would be given to another episode.
-        numbers[source.name] = number
+        numbers[key] = number
         write_atomically(log, json.dumps(numbers, indent=1).encode())
         write_episode(path, episode)
-        made += 1
-        progress.tell(made, time.monotonic() - begin, 0.0, f'{source.name} -> {path.name}')
-    return made, short
+        done.made += 1
+        progress.tell(done.made, time.monotonic() - begin, 0.0, f'{source.name} -> {path.name}')
+    return done
+
+
+def _numbers(log: Path) -> dict[str, int]:
+    """Numbers by key of what was imported before."""
+    numbers = json.loads(log.read_text(encoding='utf-8')) if log.is_file() else {}
+    bare = [key for key in numbers if not re.search(' [0-9a-f]{16}$', key)]
+    if bare:
+        raise ValueError(f'{log}: {bare[0]!r} does not tell what was imported, only from where: '
+                         f'remove this file and the episodes from {FIRST_NUMBER} on, and import '
+                         'them again')
+    return numbers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -212,12 +265,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             raise ValueError(f'{options.dataset}: neither a LeRobot dataset nor raw episodes here '
                              'or below')
-        made, short = run_import(sources, options.out, contract, options.task, report)
+        done = run_import(sources, options.out, contract, options.task, report)
     except (ValueError, OSError) as error:
         report(str(error))
         return 1
-    report(f'{made} demonstrations imported, {short} left out: {options.out}')
-    return 0
+    report(f'{done.made} demonstrations imported, {done.there} already there, '
+           f'{done.short} too short, {done.damaged} damaged: {options.out}')
+    return 1 if done.damaged else 0
 
 
 if __name__ == '__main__':

@@ -98,7 +98,45 @@ def test_nothing_is_imported_twice_and_numbers_stay(tmp_path, capsys):
     assert first.stat().st_mtime_ns == before
     assert sorted(path.stem for path in first.parent.iterdir()) == [
         'episode_1000000', 'episode_1000001']
+    assert '1 demonstrations imported, 1 already there' in capsys.readouterr().err
+
+
+def test_another_day_with_the_same_names_is_imported_too(tmp_path, capsys):
+    for seed, day in enumerate(('monday', 'tuesday')):
+        write_raw(tmp_path / day / 'pink' / 'episode_0000', 17, seed=seed)
+        write_v21(tmp_path / f'sets-{day}' / 'set', [synthetic(seed, 17)])
+        for kind in ('', 'sets-'):
+            assert run(tmp_path / f'{kind}{day}', tmp_path / f'{kind}out') == 0
+            said = capsys.readouterr().err
+            assert '1 demonstrations imported, 0 already there' in said, (kind, day)
+    for out, there in (('out', 2), ('sets-out', 2)):
+        assert len(list((tmp_path / out).rglob('*.npz'))) == there
+    # another instruction for the same motion is another demonstration
+    path = tmp_path / 'tuesday' / 'pink' / 'episode_0000' / 'data.json'
+    path.write_text(path.read_text().replace('Put the pink', 'Take the pink'))
+    assert run(tmp_path / 'tuesday', tmp_path / 'out', '--task', 'mine') == 0
     assert '1 demonstrations imported' in capsys.readouterr().err
+    # numbers of an earlier version, by name alone, are not mixed with these
+    (tmp_path / 'out' / importer.LOG).write_text('{"pink/episode_0000": 1000000}')
+    assert run(tmp_path / 'tuesday', tmp_path / 'out') == 1
+    assert "'pink/episode_0000' does not tell what was imported" in capsys.readouterr().err
+
+
+def test_damaged_folders_are_left_out_by_name_and_the_rest_is_imported(tmp_path, capsys):
+    folders = [tmp_path / 'raw' / 'a' / f'episode_{i:04d}' for i in range(4)]
+    for seed, folder in enumerate(folders):
+        write_raw(folder, 17, seed=seed)
+    (folders[0] / 'data.json').write_text('{"info": ')
+    (folders[1] / 'colors' / '000009_color_3.jpg').unlink()
+    (folders[2] / 'colors' / '000008_color_0.jpg').write_bytes(b'no picture')
+    assert run(tmp_path / 'raw', tmp_path / 'out') == 1
+    said = capsys.readouterr().err
+    assert said.count('left out: ') == 3
+    for fault in ('episode_0000/data.json: not a finished', 'record 9: image color_3',
+                  'episode_0002/colors/000008_color_0.jpg: '):
+        assert fault in said
+    assert '1 demonstrations imported, 0 already there, 0 too short, 3 damaged' in said
+    assert len(list((tmp_path / 'out').rglob('*.npz'))) == 1
 
 
 def test_short_episodes_are_left_out_by_name(tmp_path, capsys):
