@@ -9,6 +9,7 @@ latents beside the rows; run again, it continues where it stopped.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -37,16 +38,20 @@ from flashwam_ros.training.latent_files import (
 )
 from flashwam_ros.training.lerobot_meta import (
     EpisodeMeta,
+    LeRobotError,
     LeRobotSet,
     Segment,
     find_sets,
     open_set,
+    read_json,
 )
 from flashwam_ros.training.progress import Progress
 from flashwam_ros.wam.checkpoint import CheckpointError
 from flashwam_ros.wam.text import TextEncoder
 
 NORMALISER = 'meta/normaliser.json'
+SOURCE = 'meta/source.json'
+"""Episode index -> SHA-256 of the rows that its latents belong to."""
 PREVIEW = 'preview'
 
 
@@ -78,12 +83,14 @@ def extract(job: Job, text_mark: str, report: Callable[[str], None]) -> tuple[in
         Segments made now, segments that are too short for one latent frame.
 
     Raises:
-        LeRobotError: the folder holds latents of another codec, contract or camera choice.
+        LeRobotError: the folder holds latents of another codec, contract or camera choice, or of
+            another episode under the same index.
     """
     stride = key_frame_stride(job.source.fps, job.contract, job.source.root)
     latent_files.write_extraction(job.out, {
         'codec': job.encoder.mark, 'text_encoder': text_mark, 'stride': stride,
         'contract': job.contract.sha256, 'cameras': dict(job.cameras)})
+    _require_same_source(job)
     _write_meta(job)
     latent_files.write_empty_text(job.out, job.text.encode(''))
     todo, short = [], 0
@@ -129,10 +136,53 @@ def _preview(path: Path, images: np.ndarray) -> None:
         path.write_bytes(encode_jpeg(np.concatenate([images[0], images[-1]], axis=1)))
 
 
+def _require_same_source(job: Job) -> None:
+    """Note what the latents are made of; nothing is written when it is not what was noted.
+
+    Raises:
+        LeRobotError: another episode has this index now: pictures and rows would not fit.
+    """
+    path, now = job.out / SOURCE, _digests(job.source, job.contract)
+    noted = read_json(path) if path.is_file() else {}
+    if not noted and (job.out / layout.INFO).is_file():
+        noted = _digests(open_set(job.out), job.contract)  # of a version that did not note it
+    for index, digest in now.items():
+        if noted.get(index, digest) != digest:
+            raise LeRobotError(
+                f'{path}: episode {index} of {job.source.root} is another one than that of these '
+                'latents: choose another --out or remove this folder')
+    _write_text(path, json.dumps({**noted, **now}, indent=1) + '\n')
+
+
+def _digests(source: LeRobotSet, contract: RobotContract) -> dict[str, str]:
+    """Episode index -> SHA-256 of length, rows and time stamps; the same for source and result."""
+    out = {}
+    for episode in source.episodes:
+        digest = hashlib.sha256(str(episode.length).encode())
+        for values in _columns(source, episode, contract).values():
+            digest.update(np.ascontiguousarray(values))
+        out[str(episode.index)] = digest.hexdigest()
+    return out
+
+
+def _columns(source: LeRobotSet, episode: EpisodeMeta,
+             contract: RobotContract) -> dict[str, np.ndarray]:
+    """Action, state where there is one, (N, C) in contract order, and time stamps; float32."""
+    kept = _kept(source)
+    columns = source.table(episode, [*kept, 'timestamp'])
+    for name in kept:
+        order = layout.channel_columns(source.names(name), contract.channel_names)
+        columns[name] = columns[name][:, order]
+    return {name: values.astype(np.float32) for name, values in columns.items()}
+
+
+def _kept(source: LeRobotSet) -> list[str]:
+    return [name for name in (layout.ACTION, layout.STATE) if name in source.features]
+
+
 def _write_meta(job: Job) -> None:
     """Description and rows of the result; v2.1 whatever the source is, rows in contract order."""
-    names = list(job.contract.channel_names)
-    kept = [name for name in (layout.ACTION, layout.STATE) if name in job.source.features]
+    names, kept = list(job.contract.channel_names), _kept(job.source)
     tasks = sorted({task for episode in job.source.episodes for task in episode.tasks})
     lines = [{'episode_index': e.index, 'tasks': list(e.tasks), 'length': e.length,
               'action_config': [{'start_frame': s.start, 'end_frame': s.end,
@@ -147,7 +197,7 @@ def _write_meta(job: Job) -> None:
             'features': {**{name: layout.vector_feature(names) for name in kept},
                          **layout.INDEX_FEATURES}}
     for episode in job.source.episodes:
-        _write_rows(job, episode, kept, tasks)
+        _write_rows(job, episode, tasks)
     # The description comes last: a folder with one is whole.
     _write_text(job.out / layout.TASKS_JSONL, ''.join(
         json.dumps({'task_index': i, 'task': task}) + '\n' for i, task in enumerate(tasks)))
@@ -156,21 +206,19 @@ def _write_meta(job: Job) -> None:
     _write_text(job.out / layout.INFO, json.dumps(info, indent=1) + '\n')
 
 
-def _write_rows(job: Job, episode: EpisodeMeta, kept: Sequence[str], tasks: list[str]) -> None:
+def _write_rows(job: Job, episode: EpisodeMeta, tasks: list[str]) -> None:
+    """Always anew: the number of an instruction changes when others are added."""
     path = job.out / layout.DATA_PATH[layout.V21].format(
         episode_chunk=episode.index // layout.FILES_PER_CHUNK, episode_index=episode.index)
-    if path.is_file():
-        return
-    columns = job.source.table(episode, ['timestamp', 'frame_index', *kept])
-    count = len(columns['frame_index'])
+    arrays = _columns(job.source, episode, job.contract)
+    for name in _kept(job.source):
+        arrays[name] = pa.FixedSizeListArray.from_arrays(arrays[name].reshape(-1),
+                                                         arrays[name].shape[1])
+    arrays['timestamp'] = arrays['timestamp'].reshape(-1)
+    frames = job.source.table(episode, ['frame_index'])['frame_index']
+    count = len(frames)
     before = sum(e.length for e in job.source.episodes[:episode.index])
-    arrays = {}
-    for name in kept:
-        order = layout.channel_columns(job.source.names(name), job.contract.channel_names)
-        values = columns[name][:, order].astype(np.float32)
-        arrays[name] = pa.FixedSizeListArray.from_arrays(values.reshape(-1), values.shape[1])
-    arrays['timestamp'] = columns['timestamp'].reshape(-1).astype(np.float32)
-    arrays['frame_index'] = columns['frame_index'].reshape(-1).astype(np.int64)
+    arrays['frame_index'] = frames.reshape(-1).astype(np.int64)
     arrays['episode_index'] = np.full(count, episode.index, np.int64)
     arrays['index'] = before + np.arange(count)
     arrays['task_index'] = np.full(count, tasks.index(episode.task) if tasks else 0, np.int64)

@@ -4,6 +4,7 @@
 
 import importlib.util
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -122,6 +123,40 @@ def test_another_codec_does_not_mix_in(tmp_path, checkpoint, capsys):
     assert 'made with another codec' in capsys.readouterr().err
     with pytest.raises(ValueError, match='latents of codec other, expected 0123'):
         latent_files.load_latent_set(tmp_path / 'out', CONTRACT, '0123')
+
+
+@pytest.mark.parametrize('noted', [True, False])
+def test_other_episodes_under_the_same_indices_do_not_mix_in(tmp_path, checkpoint, capsys, noted):
+    out, first = tmp_path / 'out', [synthetic(0, 9), synthetic(1, 9)]
+    root = write_v21(tmp_path / 'set', first)
+    assert run(root, checkpoint, out) == 0
+    if not noted:  # as a version left it that noted nothing: its rows tell
+        (out / extract_latents.SOURCE).unlink()
+        assert run(root, checkpoint, out) == 0
+        (out / extract_latents.SOURCE).unlink()
+    before = {path: path.read_bytes() for path in out.rglob('*') if path.is_file()}
+    shutil.rmtree(root)
+    write_v21(root, [first[0], synthetic(2, 9)])  # another selection, exported to the same name
+    capsys.readouterr()
+    assert run(root, checkpoint, out) == 1
+    assert f'episode 1 of {root} is another one' in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in out.rglob('*') if path.is_file()} == before
+
+
+def test_numbers_of_instructions_follow_a_set_that_grows(tmp_path, checkpoint):
+    episodes = [synthetic(i, 9) for i in range(2)]
+    episodes[0].task, episodes[1].task = 'pick', 'arrange'
+    root = write_v21(tmp_path / 'set', episodes[:1])
+    assert run(root, checkpoint, tmp_path / 'out') == 0
+    shutil.rmtree(root)
+    write_v21(root, episodes)
+    assert run(root, checkpoint, tmp_path / 'out') == 0
+    found = open_set(tmp_path / 'out')
+    lines = (tmp_path / 'out' / layout.TASKS_JSONL).read_text().splitlines()
+    tasks = {line['task_index']: line['task'] for line in map(json.loads, lines)}
+    for episode in found.episodes:
+        [number] = set(found.table(episode, ['task_index'])['task_index'].tolist())
+        assert tasks[number] == episode.task
 
 
 def test_unsound_set_is_refused_unless_accepted(tmp_path, checkpoint, capsys):
