@@ -18,6 +18,7 @@ from flashwam_ros.episodes.library import (
     Entry,
     find_episodes,
     list_episodes,
+    prunable,
     prune,
     with_quality,
 )
@@ -182,14 +183,17 @@ def _recover(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    entries = [e for e in list_episodes(options.folder) if e.sidecar.disposition == DISCARD]
+    discarded = [e for e in list_episodes(options.folder) if e.sidecar.disposition == DISCARD]
+    entries = prunable(discarded)
     size = sum(entry.path.stat().st_size for entry in entries)
     if not options.dry_run:
         prune(entries)
     for entry in entries:
         _say(entry.name)
+    left = len(discarded) - len(entries)
     _say(f'{len(entries)} discarded episodes, {size / 1e6:.1f} MB'
-         + (' (nothing deleted)' if options.dry_run else ' deleted'))
+         + (' (nothing deleted)' if options.dry_run else ' deleted')
+         + (f'; {left} more still being recorded' if left else ''))
     return 0
 
 

@@ -31,7 +31,8 @@ class Entry:
     Attributes:
         path: `.mcap`, or `.mcap.part` of one that is being recorded or was cut off.
         sidecar: a bare one when the file is missing or damaged.
-        state: of the sidecar, or 'cut off' (to be recovered), or 'damaged' (bad sidecar).
+        state: of the sidecar, or 'cut off' (to be recovered), or 'damaged' (bad sidecar); a whole
+            file whose sidecar says 'recording' was cut off, too: nobody completed it.
     """
 
     path: Path
@@ -60,6 +61,8 @@ def _entry(path: Path) -> Entry:
         state = DAMAGED if beside.exists() else ''
     if path.name.endswith(PART_SUFFIX):
         state = RECORDING if in_use(path) else CUT_OFF
+    elif state == RECORDING:
+        state = CUT_OFF
     return Entry(path, sidecar, state)
 
 
@@ -108,17 +111,20 @@ def select(
     )
 
 
-def prune(entries: Iterable[Entry]) -> tuple[Path, ...]:
-    """Delete the files of discarded episodes; what was deleted."""
-    gone = []
-    for entry in entries:
-        if entry.sidecar.disposition != DISCARD or entry.state == RECORDING:
-            continue
+def prunable(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Discarded episodes that nobody is writing."""
+    return tuple(entry for entry in entries
+                 if entry.sidecar.disposition == DISCARD and entry.state != RECORDING)
+
+
+def prune(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Delete the files of `prunable` episodes; those that were deleted."""
+    gone = prunable(entries)
+    for entry in gone:
         # The sidecar last: without it the episode would no longer be a discarded one.
         for path in (entry.path, sidecar_path(entry.path)):
             path.unlink(missing_ok=True)
-            gone.append(path)
-    return tuple(gone)
+    return gone
 
 
 def with_quality(sidecar: Sidecar, quality: dict) -> Sidecar:

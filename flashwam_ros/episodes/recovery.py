@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import struct
+import time
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping
@@ -41,12 +42,16 @@ from flashwam_ros.episodes.mcap_scan import (
     chunk_compression,
     chunk_content,
     map_file,
+    messages,
     records,
     split_message,
     stream,
 )
+from flashwam_ros.episodes.messages import MessageError, json_text
+from flashwam_ros.episodes.schemas import EPISODE_EVENT, STRING_TYPE, topic_key
 from flashwam_ros.episodes.sidecar import (
     PART_SUFFIX,
+    RECORDING,
     RECOVERED,
     SUFFIX,
     Sidecar,
@@ -57,6 +62,8 @@ from flashwam_ros.episodes.sidecar import (
     sync_folder,
 )
 
+COMPLETING_S = 10.0
+"""Within this time, a recorder that is alive completes the sidecar of a file that it renamed."""
 _FOOTER_START = struct.Struct('<BQQQ')
 
 
@@ -85,25 +92,45 @@ class Recovered:
     metadata: Mapping[str, Mapping[str, str]]
 
 
-def recover(part: Path) -> Recovered:
-    """Make a whole episode out of a `.part`: file, sidecar and name.
+def recover(file: Path) -> Recovered:
+    """Make a whole episode out of what a killed recorder left: file, sidecar and name.
+
+    Args:
+        file: a `.part`, or an `.mcap` whose sidecar was never completed.
 
     Raises:
-        McapDamagedError: not a `.part` of our recorder.
+        McapDamagedError: neither of these, of our recorder, or one is still writing it.
         OSError: the file cannot be written.
     """
-    if not part.name.endswith(PART_SUFFIX):
-        raise McapDamagedError(f'{part} is not the {PART_SUFFIX} file of a killed recorder')
-    if in_use(part):
-        raise McapDamagedError(f'{part} is still being written')
-    path = part.with_name(part.name.removesuffix(PART_SUFFIX) + SUFFIX)
-    if path.exists():
-        raise McapDamagedError(f'{path} exists already; move one of the two away')
-    found = complete_file(part)
-    os.rename(part, path)
-    sync_folder(path.parent)
-    save_sidecar(sidecar_path(path), _sidecar(path, found))
+    path = file
+    if file.name.endswith(PART_SUFFIX):
+        path = file.with_name(file.name.removesuffix(PART_SUFFIX) + SUFFIX)
+        if in_use(file):
+            raise McapDamagedError(f'{file} is still being written')
+        if path.exists():
+            raise McapDamagedError(f'{path} exists already; move one of the two away')
+    else:
+        _require_left_behind(file)
+    found = complete_file(file)
+    # The sidecar first: killed between the two, this still is a `.part` that can be recovered.
+    save_sidecar(sidecar_path(path), _sidecar(file, found))
+    if path != file:
+        os.rename(file, path)
+        sync_folder(path.parent)
     return dataclasses.replace(found, path=path)
+
+
+def _require_left_behind(path: Path) -> None:
+    try:
+        state = load_sidecar(sidecar_path(path)).state if path.suffix == SUFFIX else ''
+    except SidecarError:
+        state = ''
+    if state != RECORDING:
+        raise McapDamagedError(f'{path} is neither the {PART_SUFFIX} file of a killed recorder '
+                               f'nor an {SUFFIX} file whose sidecar says {RECORDING!r}')
+    if time.time() - path.stat().st_mtime < COMPLETING_S:
+        raise McapDamagedError(f'{path} was written less than {COMPLETING_S:.0f} s ago: its '
+                               'recorder may be completing it; try again later')
 
 
 def in_use(part: Path) -> bool:
@@ -137,20 +164,36 @@ def complete_file(part: Path) -> Recovered:
     return Recovered(part, counts, index.first_ns, index.last_ns, size - end, texts)
 
 
-def _sidecar(path: Path, found: Recovered) -> Sidecar:
+def _sidecar(file: Path, found: Recovered) -> Sidecar:
     """The sidecar that the recorder wrote at the start, else its copy inside the file."""
+    beside = sidecar_path(file)
     try:
-        sidecar = load_sidecar(sidecar_path(path))
+        sidecar = load_sidecar(beside)
     except SidecarError:
         text = found.metadata.get(METADATA, {}).get('sidecar', '')
         try:
             sidecar = Sidecar.from_dict(json.loads(text))
         except ValueError:
-            sidecar = Sidecar(path.stem, path.stem, began_ns=found.first_ns)
+            sidecar = Sidecar(beside.stem, beside.stem, began_ns=found.first_ns)
     return dataclasses.replace(
         sidecar, state=RECOVERED, end_reason='killed', ended_ns=found.last_ns,
         messages=dict(found.messages),
+        verdict=_verdict(file, sidecar.session) or sidecar.verdict,
     )  # fmt: skip
+
+
+def _verdict(file: Path, session: str) -> dict | None:
+    """What the end of the rollout said, if it came before the recorder was killed."""
+    verdict = None
+    for message in messages(file):
+        if topic_key(message.topic, (EPISODE_EVENT,)):
+            try:
+                event = json_text(message.data, STRING_TYPE)
+            except MessageError:
+                continue  # the audit's business; the episode comes back all the same
+            if event.get('event') == 'end' and event.get('session') == session:
+                verdict = event.get('verdict') or verdict
+    return verdict
 
 
 # -- what is there --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`flashwam episodes`: what an operator sees and does."""
 
+import dataclasses
 import json
 
 import cv2
@@ -14,6 +15,7 @@ from flashwam_ros.episodes.sidecar import (
     SidecarError,
     change_sidecar,
     load_sidecar,
+    save_sidecar,
     sidecar_path,
 )
 
@@ -48,6 +50,29 @@ def test_label_undo_discard_prune(folder, capsys):
     assert len(list(folder.glob('*.json'))) == 2
     assert run(folder, 'label', 's1', 'undo') == 1
     assert 'no label to undo' in capsys.readouterr().err
+
+
+def test_prune_says_what_it_really_deletes(folder, capsys):
+    from flashwam_ros.episodes import schemas
+    from flashwam_ros.episodes.mcap_writer import EpisodeWriter
+
+    live = EpisodeWriter(folder / 'live.mcap', [schemas.Topic('/t', schemas.STRING_TYPE)], {},
+                         min_free=0)
+    save_sidecar(folder / 'live.json', Sidecar('live', 'live'))
+    # a whole file whose sidecar was never completed is not being recorded
+    change_sidecar(folder / '20260101-120000_s0.json',
+                   lambda s: dataclasses.replace(s, state='recording'))
+    assert run(folder, 'label', 's0', 'live', 'discard') == 0
+    for words in (('prune', '--dry-run'), ('prune',)):
+        capsys.readouterr()
+        assert run(folder, *words) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert said[:-1] == ['20260101-120000_s0']
+        assert said[-1].startswith('1 discarded episodes, ')
+        assert said[-1].endswith('; 1 more still being recorded')
+    assert not (folder / '20260101-120000_s0.mcap').exists()
+    assert live.part.exists() and (folder / 'live.json').exists()
+    live.close()
 
 
 def test_check_stores_its_verdict_and_fails_on_red(folder, capsys, make_episode, episode_kit):

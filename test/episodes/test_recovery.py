@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kill -9 at any moment costs less than a second, and the rest comes back."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -14,10 +15,17 @@ from hypothesis import strategies as st
 from mcap.reader import make_reader
 
 import flashwam_ros
+from flashwam_ros.episodes.library import CUT_OFF, list_episodes
 from flashwam_ros.episodes.mcap_scan import McapDamagedError, messages
 from flashwam_ros.episodes.reader import read_episode
 from flashwam_ros.episodes.recovery import recover
-from flashwam_ros.episodes.sidecar import RECOVERED, load_sidecar, sidecar_path
+from flashwam_ros.episodes.sidecar import (
+    RECORDING,
+    RECOVERED,
+    change_sidecar,
+    load_sidecar,
+    sidecar_path,
+)
 
 ROOT = pathlib.Path(flashwam_ros.__file__).parents[1]
 KILLS, TOGETHER = 50, 13
@@ -99,6 +107,70 @@ def test_sidecar_comes_back_from_the_file_itself(make_episode):
     assert (sidecar.task, sidecar.seed, sidecar.state) == ('red_bottle', 7, RECOVERED)
     assert sidecar.ended_ns == max(m.log_ns for m in messages(path))
     assert len(read_episode(path).joint_states) == 50
+
+
+class Ended:
+    """Mixin of a maker: the rollout's end is recorded, and that of another one."""
+
+    def messages(self):
+        base, kit = super().messages(), self.kit
+        stamp = base[-1][2]
+        ends = [{'event': 'end', 'source': 'rollout', 'session': session, 'stamp_ns': stamp,
+                 'verdict': {'verdict': verdict, 'reason': 'lifted', 'elapsed_s': 2.5}}
+                for session, verdict in (('s', 'success'), ('another', 'failure'))]
+        return base + [('/episode_event', stamp, stamp, kit.text(end)) for end in ends]
+
+
+@pytest.fixture
+def killed_before_its_sidecar(tmp_path, episode_kit):
+    """A whole file, renamed, whose recorder was killed before it completed the sidecar."""
+    kind = type('Maker', (Ended, episode_kit.Maker), {'kit': episode_kit})
+    path = kind(tmp_path / '20260101-120000_s.mcap', 1.0).write()
+    change_sidecar(sidecar_path(path), lambda s: dataclasses.replace(
+        s, state=RECORDING, ended_ns=0))
+    return path
+
+
+def test_file_without_a_completed_sidecar_comes_back_with_its_verdict(killed_before_its_sidecar):
+    path = killed_before_its_sidecar
+    assert list_episodes(path.parent)[0].state == CUT_OFF
+    with pytest.raises(McapDamagedError, match='less than 10 s ago'):
+        recover(path)
+    long_ago = path.stat().st_mtime - 60
+    os.utime(path, (long_ago, long_ago))
+    before = [bytes(m.data) for m in messages(path)]
+    found = recover(path)
+    assert found.path == path and sum(found.messages.values()) == len(before)
+    with path.open('rb') as file:
+        again = [m.data for _, _, m in make_reader(file, validate_crcs=True).iter_messages(
+            log_time_order=False)]
+    assert again == before
+    sidecar = load_sidecar(sidecar_path(path))
+    assert (sidecar.state, sidecar.end_reason, sidecar.outcome) == (RECOVERED, 'killed', 'success')
+    assert sidecar.verdict['elapsed_s'] == 2.5
+    assert sidecar.ended_ns == max(m.log_ns for m in messages(path))
+    with pytest.raises(McapDamagedError, match="neither .* nor an .mcap file whose sidecar says"):
+        recover(path)
+
+
+def test_recover_killed_before_the_rename_can_be_run_again(
+        killed_before_its_sidecar, monkeypatch):
+    path = killed_before_its_sidecar
+    part = path.with_name(path.name + '.part')
+    path.rename(part)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'rename', killed)
+        with pytest.raises(KeyboardInterrupt):
+            recover(part)
+    [entry] = list_episodes(path.parent)
+    assert (entry.state, entry.sidecar.state) == (CUT_OFF, RECOVERED)
+    assert recover(part).path == path
+    [entry] = list_episodes(path.parent)
+    assert (entry.state, entry.sidecar.outcome) == (RECOVERED, 'success')
 
 
 def test_what_is_no_recording_is_refused(tmp_path):
