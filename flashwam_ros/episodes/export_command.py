@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flashwam_ros.episodes.grid_rows import grid_rows
+from flashwam_ros.episodes.grid_rows import GridRows, grid_rows
 from flashwam_ros.episodes.lerobot_writer import RECORDS, LeRobotWriter
-from flashwam_ros.episodes.reader import EpisodeError, read_episode
+from flashwam_ros.episodes.reader import Episode, EpisodeError, read_episode
 from flashwam_ros.episodes.sidecar import (
     DISCARD,
     LABELS,
@@ -121,10 +121,24 @@ def _episode(writer: LeRobotWriter, path: Path, sidecar: Sidecar, records: Seque
                            f'{contract.sha256[:12]}')
     episode = read_episode(path, contract)
     rows = grid_rows(episode, contract, fps)
+    if records:
+        _require_sizes(episode, rows, records[0], contract)
     prompt = sidecar.prompt or sidecar.task
     return writer.write(len(records), sum(record['length'] for record in records), path.stem,
                         prompt, list(dict.fromkeys([*_tasks(records), prompt])), rows,
                         lambda key, index: episode.images[key].rgb(index))
+
+
+def _require_sizes(episode: Episode, rows: GridRows, record: dict,
+                   contract: RobotContract) -> None:
+    """A dataset has one size of image per camera: that of its first episode."""
+    for camera in contract.cameras:
+        size = list(episode.images[camera.key].rgb(int(rows.frames[camera.key][0])).shape[:2])
+        wanted = list(record['sizes'][layout.IMAGE_PREFIX + camera.dataset_key])
+        if size != wanted:
+            raise EpisodeError(f'{episode.path}: camera {camera.key}: images of {size}, but those '
+                               f'of {record["source"]} are {wanted} (height, width): choose '
+                               'another --out for one of the two')
 
 
 def _require_settings(out: Path, wanted: dict) -> None:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flashwam_ros.episodes.grid_rows import GridRows
+from flashwam_ros.episodes.reader import EpisodeError
 from flashwam_ros.episodes.sidecar import write_atomically
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.training import lerobot_layout as layout
@@ -72,7 +73,7 @@ class LeRobotWriter:
             image: (camera key, index into the recording's images) -> (h, w, 3) uint8 RGB.
 
         Raises:
-            ValueError: an image is of another size than the first.
+            EpisodeError: an image is of another size than the first.
         """
         stats, sizes = {layout.STATE: _vector_stats(rows.state),
                         layout.ACTION: _vector_stats(rows.action)}, {}
@@ -204,7 +205,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], count: int, fps: float
     """Encode H.264; returns (height, width) and the colour statistics of some of the frames.
 
     Raises:
-        ValueError: odd sizes, or sizes that change; ``where`` is named.
+        EpisodeError: odd sizes, or sizes that change; ``where`` is named.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     sampled = set(np.round(np.linspace(0, count - 1, min(count, STAT_FRAMES))).astype(int))
@@ -219,8 +220,8 @@ def write_video(path: Path, frames: Iterable[np.ndarray], count: int, fps: float
                 size = rgb.shape[:2]
                 stream.height, stream.width = size
             if rgb.shape[:2] != size or size[0] % 2 or size[1] % 2:
-                raise ValueError(f'{where}: frame {number} is {rgb.shape[:2]}, the first one '
-                                 f'{size}; sizes must be even and equal')
+                raise EpisodeError(f'{where}: frame {number} is {rgb.shape[:2]}, the first one '
+                                   f'{size}; sizes must be even and equal')
             frame = av.VideoFrame.from_ndarray(rgb, format='rgb24')
             container.mux(stream.encode(frame))
             if number in sampled:

@@ -281,6 +281,35 @@ def test_selection():
     assert not export_command.Selection(min_quality=1.0).takes(sidecar(task='a'))
 
 
+def test_other_image_sizes_leave_an_episode_out_by_name(tmp_path, episode_kit, capsys):
+    kit, folder = episode_kit, tmp_path / 'recorded'
+    folder.mkdir()
+
+    class Larger(kit.Maker):
+        first = 0
+
+        def frames(self, camera):
+            for i, (stamp, arrival, jpeg) in enumerate(super().frames(camera)):
+                if camera == 'left_wrist' and i >= self.first:
+                    jpeg = kit.encode_jpeg(kit.picture(camera, i * 0.05, (128, 96)))
+                yield stamp, arrival, jpeg
+
+    kit.Maker(folder / '20260101-120000_a.mcap', 1.0).write()
+    Larger(folder / '20260102-120000_b.mcap', 1.0).write()
+    maker = Larger(folder / '20260103-120000_c.mcap', 1.0)
+    maker.first = 5
+    maker.write()
+    kit.Maker(folder / '20260104-120000_d.mcap', 1.0).write()
+    assert run(folder, tmp_path / 'set') == 0
+    said = capsys.readouterr().err
+    assert '_b.mcap: camera left_wrist: images of [96, 128], but those of' in said
+    assert '_c: camera left_wrist: frame 5 is (96, 128), the first one (72, 96)' in said
+    assert '2 episodes, ' in said
+    dataset = open_set(tmp_path / 'set')
+    assert validation.validate(dataset, CONTRACT, CAMERAS) == []
+    assert run(folder, tmp_path / 'set') == 0  # and again, with records from the disk
+
+
 def test_unusable_episodes_are_left_out_by_name(tmp_path, make_episode, capsys):
     folder = tmp_path / 'recorded'
     folder.mkdir()
