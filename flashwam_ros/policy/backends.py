@@ -28,7 +28,8 @@ class PolicyChoice:
         video_steps: sampler steps of the video part, 0 as the checkpoint says.
         action_steps: sampler steps of the action part, 0 as the checkpoint says.
         sampler: 'own', or 'euler' where that replaces what the checkpoint stores.
-        sha256: the model that a server must serve, '' for any.
+        sha256: the model that must be there, in the folder or at the server; '' for any.
+        served: steps of video and action and sampler that its server must use; () for any.
     """
 
     policy: str
@@ -37,6 +38,16 @@ class PolicyChoice:
     action_steps: int = 0
     sampler: str = 'own'
     sha256: str = ''
+    served: tuple[int, int, str] | tuple[()] = ()
+
+    def __post_init__(self) -> None:
+        """JSON has lists only."""
+        object.__setattr__(self, 'served', tuple(self.served))
+
+    @property
+    def model(self) -> tuple:
+        """What is expected of a server, see `RemotePolicy`."""
+        return (self.sha256, *self.served) if self.sha256 or self.served else ()
 
 
 def read_arms(path: str | Path) -> dict[str, PolicyChoice]:
@@ -88,11 +99,12 @@ def make_policy(
         if choice.video_steps or choice.action_steps or choice.sampler != 'own':
             raise PolicyError(f'{choice.checkpoint}: steps and sampler are the server\'s: give '
                               'them to flashwam serve')
-        return RemotePolicy(choice.checkpoint, contract, choice.sha256)
+        return RemotePolicy(choice.checkpoint, contract, choice.model)
     if choice.policy == 'wam':
         from flashwam_ros.policy.wam_policy import load_wam_policy
 
         return load_wam_policy(
-            choice.checkpoint, choice.video_steps, choice.action_steps, choice.sampler, loaded
+            choice.checkpoint, choice.video_steps, choice.action_steps, choice.sampler, loaded,
+            choice.sha256,
         )
     raise PolicyError(f"there is no policy '{choice.policy}', only {', '.join(BACKENDS)}")

@@ -7,7 +7,7 @@ The protocol leaves that map to the server; a stock server sends an empty one, o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -29,6 +29,13 @@ def is_server(checkpoint: str) -> bool:
     return checkpoint.startswith(SCHEME)
 
 
+def describe(model: Sequence) -> str:
+    """As much of a `Handshake.model` as is known, in words."""
+    sha256, *served = model
+    words = '{}v/{}a {}'.format(*served).rstrip() if served else ''
+    return f'{sha256[:12] or "no hash"} {words}'.rstrip()
+
+
 @dataclass(frozen=True)
 class Handshake:
     """One entry of the metadata map, under `KEY`.
@@ -39,6 +46,7 @@ class Handshake:
         contract: the robot contract that it was trained for; None where nothing is said.
         video_steps: denoising steps of the video stream, 0 where nothing is said.
         action_steps: denoising steps of the action stream, 0 where nothing is said.
+        sampler: 'own' or 'euler', '' where nothing is said.
         warnings: see `Policy.warnings`.
         mode_problems: see `Policy.mode_problems`.
     """
@@ -48,8 +56,14 @@ class Handshake:
     contract: RobotContract | None = None
     video_steps: int = 0
     action_steps: int = 0
+    sampler: str = ''
     warnings: tuple[str, ...] = ()
     mode_problems: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def model(self) -> tuple[str, int, int, str]:
+        """What a client is locked to: SHA-256, steps of video and action, sampler."""
+        return self.sha256, self.video_steps, self.action_steps, self.sampler
 
     def to_metadata(self) -> dict[str, Any]:
         """The map to be sent."""
@@ -77,5 +91,3 @@ class Handshake:
         except (KeyError, TypeError, ValueError) as error:
             raise PolicyError(f'its handshake cannot be understood ({error}): another version of '
                               'flashwam?') from error
-
-

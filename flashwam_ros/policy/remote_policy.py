@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from flashwam_ros.policy.handshake import Handshake
+from flashwam_ros.policy.handshake import Handshake, describe
 from flashwam_ros.policy.msgpack_numpy import LIMIT_BYTES, MessageError, pack, unpack
 from flashwam_ros.policy.protocol import HistoryError, KeyFrame, PolicyError, Prediction
 from flashwam_ros.policy.server import IMAGE
@@ -41,20 +42,22 @@ class RemotePolicy:
     Args:
         address: `ws://host:port`.
         contract: the robot contract in force, taken for granted where the server says nothing.
-        sha256: the model that is expected, '' for any.
+        model: what is expected of `Handshake.model`, as much of its beginning as is known.
+
+    Attributes:
+        model: what it turned out to be: from then on this one and no other.
 
     Raises:
-        PolicyError: the server cannot be reached, or serves another model.
+        PolicyError: the server cannot be reached, or serves another model or the same otherwise.
     """
 
     name = 'remote'
 
-    def __init__(self, address: str, contract: RobotContract, sha256: str = ''):
-        self._address, self._sha256 = address, sha256
+    def __init__(self, address: str, contract: RobotContract, model: Sequence = ()):
+        self._address, self.model = address, tuple(model)
         self._connection = None
         self._open()
-        # From now on this one and no other, also after the server was started again.
-        self._sha256 = self._handshake.sha256
+        self.model = self._handshake.model
         self.contract = self._handshake.contract or contract
         self.warnings = self._handshake.warnings
         self.mode_problems = self._handshake.mode_problems
@@ -173,13 +176,12 @@ class RemotePolicy:
 
     def _open(self) -> None:
         connection, handshake = _connect(self._address)
-        known = self._sha256
-        if known and known != handshake.sha256:
+        if self.model != handshake.model[:len(self.model)]:
             connection.close()
             raise PolicyError(
                 f'{self._address} serves {handshake.checkpoint or "an unknown model"} '
-                f'({handshake.sha256[:12] or "no hash"}), not the one that was asked for '
-                f'({known[:12]})'
+                f'({describe(handshake.model)}), not the one that was asked for '
+                f'({describe(self.model)})'
             )
         self._connection, self._handshake = connection, handshake
 

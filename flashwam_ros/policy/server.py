@@ -251,19 +251,20 @@ def _keep_alive(connection: socket.socket) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), _KEEPALIVE_S)
 
 
-def handshake_of(path, policy, steps: tuple[int, int]) -> Handshake:
+def handshake_of(path, policy, steps: tuple[int, int], sampler: str = 'own') -> Handshake:
     """What is said of a checkpoint folder that was loaded as a policy.
 
     Args:
         path: checkpoint folder.
         policy: the policy made of it.
         steps: denoising steps of video and action that it runs with.
+        sampler: 'own' or 'euler', as it was loaded.
     """
     from flashwam_ros.training.results import checkpoint_name, manifest_sha256
 
     return Handshake(
         checkpoint=checkpoint_name(path), sha256=manifest_sha256(path), contract=policy.contract,
-        video_steps=steps[0], action_steps=steps[1], warnings=policy.warnings,
+        video_steps=steps[0], action_steps=steps[1], sampler=sampler, warnings=policy.warnings,
         mode_problems=policy.mode_problems,
     )  # fmt: skip
 
@@ -302,8 +303,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for warning in policy.warnings:
             log.warning(warning)
         warm_ms = 1e3 * policy.warm_up()
-        server = PolicyServer(policy, handshake_of(path, policy, policy.steps), options.host,
-                              options.port)
+        handshake = handshake_of(path, policy, policy.steps, options.sampler)
+        server = PolicyServer(policy, handshake, options.host, options.port)
     except PolicyError as error:
         sys.stderr.write(f'flashwam serve: {error}\n')
         return 2

@@ -28,6 +28,7 @@ def load_wam_policy(
     action_steps: int = 0,
     sampler: str = 'own',
     loaded: dict[Path, Checkpoint] | None = None,
+    sha256: str = '',
 ) -> WamPolicy:
     """Load a checkpoint folder as a policy that runs on one CPU thread.
 
@@ -38,9 +39,10 @@ def load_wam_policy(
         sampler: 'own' or 'euler', see `with_sampler`.
         loaded: checkpoints by folder, taken from and added to: policies that differ in their
             steps only share their weights.
+        sha256: of the model that must be in the folder, '' for any.
 
     Raises:
-        PolicyError: the folder is missing, damaged or of another kind.
+        PolicyError: the folder is missing, damaged or of another kind, or holds another model.
     """
     # Two spinning threads on a busy two-core machine are many times slower than one.
     torch.set_num_threads(1)
@@ -50,6 +52,10 @@ def load_wam_policy(
             loaded[folder] = load_checkpoint(folder)
     except CheckpointError as error:
         raise PolicyError(f'checkpoint: {error}') from error
+    found = loaded[folder].sha256
+    if sha256 and found != sha256:
+        raise PolicyError(f'checkpoint: {folder} holds {found[:12]}, not the model that was asked '
+                          f'for ({sha256[:12]}): it was replaced; put that one back')
     return WamPolicy(with_sampler(loaded[folder], sampler), video_steps, action_steps)
 
 

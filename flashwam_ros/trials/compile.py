@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,17 @@ from flashwam_ros.trials.checkpoint_facts import contract_differences
 from flashwam_ros.trials.compiled import (
     ARMS,
     SEALED,
+    SERVED,
     STUDY,
+    TASKS,
     CompiledStudy,
     arm_name,
-    manifest,
     open_compiled,
+    study_sha256,
 )
 from flashwam_ros.trials.fieldtrial_program import fieldtrial_json
 from flashwam_ros.trials.study import Study, StudyError, sha256_of
-from flashwam_ros.twin.tasks import TASKS
+from flashwam_ros.twin.tasks import TASKS as TWIN_TASKS
 
 _PRIVATE = 0o600
 _SEED_BITS = 2**31
@@ -42,10 +46,11 @@ def compile_study(study: Study, folder: Path) -> CompiledStudy:
     """
     contract = RobotContract.load()
     resolved = _resolve(study, contract)
-    content = manifest(study, resolved, contract.sha256)
-    sha256 = sha256_of(content)
-    if folder.exists():
-        found = open_compiled(folder)
+    found = open_compiled(folder) if folder.exists() else None
+    stated = {'study': study.to_dict(), 'resolved': resolved, 'contract_sha256': contract.sha256,
+              'salt': found.salt if found else secrets.token_hex(16)}
+    sha256 = study_sha256(stated)
+    if found:
         if found.sha256 != sha256:
             raise StudyError(f'{folder} holds another version of {study.name} ({found.sha256[:12]}'
                              f', this one is {sha256[:12]}): a locked study is not changed; give '
@@ -55,20 +60,20 @@ def compile_study(study: Study, folder: Path) -> CompiledStudy:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        locked = {task: _lock(study, task, part, resolved, sha256) for task in study.tasks}
+        locked = {task: _lock(fieldtrial_study(study, task, resolved, sha256, stated['salt']),
+                              part / TASKS / task) for task in study.tasks}
         sealed = {task: codes for task, (codes, _) in locked.items()}
         designs = {task: design for task, (_, design) in locked.items()}
-        _write(part / SEALED, sealed, private=True)
-        _write(part / ARMS, _arms(study, sealed, resolved), private=True)
-        _write(part / STUDY, {**content, 'resolved': resolved, 'sha256': sha256,
-                              'designs': designs})
+        _write(part / SEALED, sealed)
+        _write(part / ARMS, _arms(study, sealed, resolved))
+        _write(part / STUDY, {**stated, 'sha256': sha256, 'designs': designs})
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return open_compiled(folder)
 
 
-def _resolve(study: Study, contract: RobotContract) -> dict[str, dict[str, str]]:
+def _resolve(study: Study, contract: RobotContract) -> dict[str, dict[str, Any]]:
     """Folder and hash of every arm's checkpoint; all that is wrong is told at once."""
     resolved, problems = {}, []
     for arm in study.arms:
@@ -94,8 +99,8 @@ def _resolve(study: Study, contract: RobotContract) -> dict[str, dict[str, str]]
     return resolved
 
 
-def _ask_server(arm, contract: RobotContract) -> tuple[str, dict[str, str]]:
-    """What is wrong with an arm's server, '' for nothing; its address and the model it serves."""
+def _ask_server(arm, contract: RobotContract) -> tuple[str, dict[str, Any]]:
+    """What is wrong with an arm's server, '' for nothing; its address and what it serves how."""
     from flashwam_ros.policy.remote_policy import ask_handshake
 
     try:
@@ -105,7 +110,8 @@ def _ask_server(arm, contract: RobotContract) -> tuple[str, dict[str, str]]:
     differences = contract.differences(said.contract) if said.contract is not None else []
     problem = '; '.join(differences[:3]) or said.mode_problems.get(arm.execution, '')
     return (f'{arm.server}: {problem}' if problem else '',
-            {'checkpoint': arm.server, 'sha256': said.sha256})
+            {'checkpoint': arm.server, 'sha256': said.sha256, **dict(zip(SERVED, said.model[1:],
+                                                                         strict=True))})
 
 
 def _sampler_problem(arm, path: Path) -> str:
@@ -118,12 +124,17 @@ def _sampler_problem(arm, path: Path) -> str:
     return ''
 
 
-def task_seed(study: Study, task: str) -> int:
-    """Of order and blind codes: another one for each task, so that codes of one tell nothing."""
-    return int(sha256_of({'seed': study.seed, 'task': task})[:12], 16) % _SEED_BITS
+def task_seed(study: Study, task: str, salt: str) -> int:
+    """Of order and blind codes: another one for each task and each compilation.
+
+    So that neither the codes of another task nor those of a rehearsal tell anything.
+    """
+    stated = {'seed': study.seed, 'task': task, 'salt': salt}
+    return int(sha256_of(stated)[:12], 16) % _SEED_BITS
 
 
-def fieldtrial_study(study: Study, task: str, resolved, sha256: str) -> dict[str, Any]:
+def fieldtrial_study(study: Study, task: str, resolved, sha256: str,
+                     salt: str) -> dict[str, Any]:
     """Content of fieldtrial's study.yaml. Its design hash covers ours, and so the margin."""
     stages = study.tasks[task]
     first = study.non_inferiority.arms[0]
@@ -131,7 +142,7 @@ def fieldtrial_study(study: Study, task: str, resolved, sha256: str) -> dict[str
         'fieldtrial': 1,
         'name': f'{study.name}-{task}',
         'title': f'{study.title}: {task}',
-        'task': {'instruction': TASKS[task].prompt},
+        'task': {'instruction': TWIN_TASKS[task].prompt},
         'rubric': {
             'stages': [{'id': name, 'label': label} for name, label in stages.items()],
             'success': list(stages)[-1],
@@ -140,7 +151,7 @@ def fieldtrial_study(study: Study, task: str, resolved, sha256: str) -> dict[str
         'arms': [_fieldtrial_arm(arm, resolved[arm.id]['sha256'], sha256) for arm in study.arms],
         'conditions': {'factors': {'seed': {'values': study.task_seeds(task)}}},
         'design': {'type': 'randomized_block', 'order': 'random', 'blinding': 'operator',
-                   'seed': task_seed(study, task)},
+                   'seed': task_seed(study, task, salt)},
         'analysis': {
             'primary': {'comparison': {'treatment': first, 'control': study.reference},
                         'alpha': 0.05},
@@ -160,18 +171,19 @@ def _fieldtrial_arm(arm, checkpoint_sha256: str, sha256: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _lock(study: Study, task: str, part: Path, resolved, sha256: str) -> tuple[dict[str, str], str]:
+def _lock(values: Mapping[str, Any], folder: Path) -> tuple[dict[str, str], str]:
     """Write and lock one task; blind code -> arm, and fieldtrial's hash of the design."""
     import yaml
 
-    folder = part / 'tasks' / task
     folder.mkdir(parents=True)
-    values = fieldtrial_study(study, task, resolved, sha256)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     (folder / 'study.yaml').write_text(text, encoding='utf-8')
     locked = fieldtrial_json('lock', str(folder), '--json')
-    if locked['slots'] != len(study.arms) * study.rollouts:
-        raise StudyError(f'{task}: fieldtrial planned {locked["slots"]} trials')
+    planned = len(values['arms']) * len(values['conditions']['factors']['seed']['values'])
+    if locked['slots'] != planned:
+        raise StudyError(f'{folder.name}: fieldtrial planned {locked["slots"]} trials')
+    for path in filter(Path.is_file, folder.iterdir()):
+        path.chmod(_PRIVATE)  # the seed of the codes, and in the store the codes themselves
     codes = sorted(locked['blind_codes'].items(), key=lambda pair: pair[1])
     return {code: arm for arm, code in codes}, locked['design_hash']
 
@@ -186,12 +198,12 @@ def _arms(study: Study, sealed, resolved) -> dict[str, dict[str, Any]]:
             found[arm_name(task, code)] = {
                 'policy': arm.policy, 'checkpoint': resolved[name]['checkpoint'],
                 'video_steps': video, 'action_steps': action, 'sampler': arm.sampler,
-                'sha256': resolved[name]['sha256'] if arm.server else '',
+                'sha256': resolved[name]['sha256'],
+                'served': [resolved[name][key] for key in SERVED] if arm.server else [],
             }  # fmt: skip
     return found
 
 
-def _write(path: Path, values: Any, private: bool = False) -> None:
+def _write(path: Path, values: Any) -> None:
     path.write_text(json.dumps(values, indent=1) + '\n', encoding='utf-8')
-    if private:
-        path.chmod(_PRIVATE)
+    path.chmod(_PRIVATE)

@@ -3,7 +3,8 @@
 """A compiled study: one folder with everything that it is run from, checked whenever it is opened.
 
 Its files:
-    study.json: the study, resolved (hashes of checkpoints and robot contract), and its own hash
+    study.json: the study, resolved (hashes of checkpoints and robot contract; steps and sampler of
+        servers), the salt of its blind codes, and its own hash
     arms.json: what the policy node loads: blind code -> checkpoint, steps, sampler
     sealed.json: task -> blind code -> arm; whoever opens it is no longer blind
     tasks/TASK/: one fieldtrial study each: study.yaml, store, films, reports
@@ -22,6 +23,8 @@ from typing import Any
 from flashwam_ros.trials.study import Study, StudyError, sha256_of, study_from
 
 STUDY, ARMS, SEALED, TASKS = 'study.json', 'arms.json', 'sealed.json', 'tasks'
+SERVED = ('video_steps', 'action_steps', 'sampler')
+"""What a study is locked to at a server besides its model; the end of `Handshake.model`."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +35,19 @@ class CompiledStudy:
         folder: of the study.
         study: as stated.
         sha256: of everything that was stated and resolved.
-        resolved: arm id -> checkpoint folder (or server) and the SHA-256 of the model.
+        resolved: arm id -> `checkpoint` (folder or server) and `sha256` of the model; of a server
+            also its `video_steps`, `action_steps` and `sampler`.
         contract_sha256: of the robot contract.
+        salt: drawn when it was compiled: without it nobody can foretell the blind codes.
         designs: task -> fieldtrial's own hash of what it locked.
     """
 
     folder: Path
     study: Study
     sha256: str
-    resolved: Mapping[str, Mapping[str, str]]
+    resolved: Mapping[str, Mapping[str, Any]]
     contract_sha256: str
+    salt: str
     designs: Mapping[str, str]
 
     def task_folder(self, task: str) -> Path:
@@ -58,32 +64,33 @@ def arm_name(task: str, code: str) -> str:
     return f'{task}.{code}'
 
 
-def manifest(study: Study, resolved: Mapping[str, Mapping[str, str]],
-             contract_sha256: str) -> dict[str, Any]:
-    """Content of study.json without its hash. Folders are not hashed, what is in them is."""
-    return {
-        'study': study.to_dict(),
-        'checkpoints_sha256': {name: arm['sha256'] for name, arm in resolved.items()},
-        'contract_sha256': contract_sha256,
-    }
+def study_sha256(stated: Mapping[str, Any]) -> str:
+    """Of what study.json states. Folders are not hashed, what is in them is.
+
+    Args:
+        stated: `study` (plain data), `resolved`, `contract_sha256` and `salt`.
+    """
+    models = {name: {key: value for key, value in arm.items() if key != 'checkpoint'}
+              for name, arm in stated['resolved'].items()}
+    return sha256_of({'study': stated['study'], 'models': models,
+                      'contract_sha256': stated['contract_sha256'], 'salt': stated['salt']})
 
 
 def open_compiled(folder: Path) -> CompiledStudy:
-    """Open a compiled study.
+    """Open a compiled study. Its checkpoints and servers are held against it when they are loaded.
 
     Raises:
-        StudyError: it is none, it was changed, or a checkpoint is not what it was.
+        StudyError: it is none, or what it states was changed.
     """
     try:
         values = json.loads((folder / STUDY).read_text(encoding='utf-8'))
-        content = {name: values[name] for name in ('study', 'checkpoints_sha256',
-                                                   'contract_sha256')}
-        found = CompiledStudy(folder, study_from(content['study']), values['sha256'],
-                              values['resolved'], content['contract_sha256'],
+        found = CompiledStudy(folder, study_from(values['study']), values['sha256'],
+                              values['resolved'], values['contract_sha256'], values['salt'],
                               values['designs'])
+        sha256 = study_sha256(values)
     except (OSError, ValueError, KeyError) as error:
         raise StudyError(f'{folder} holds no compiled study ({type(error).__name__}: {error}): '
                          'flashwam trials compile') from error
-    if sha256_of(content) != found.sha256:
+    if sha256 != found.sha256:
         raise StudyError(f'{folder / STUDY} was changed after it was compiled: its hash differs')
     return found

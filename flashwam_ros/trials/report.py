@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from flashwam_ros.trials import charts, journal, pages
-from flashwam_ros.trials.compiled import CompiledStudy
+from flashwam_ros.trials.compiled import SERVED, CompiledStudy
 from flashwam_ros.trials.failures import contact_sheet
 from flashwam_ros.trials.fieldtrial_program import fieldtrial
 from flashwam_ros.trials.figures import Trial, figures
 from flashwam_ros.trials.journal import read_journal
 from flashwam_ros.trials.report_text import blocks
-from flashwam_ros.trials.study import StudyError
+from flashwam_ros.trials.study import OPERATOR, StudyError
 from flashwam_ros.trials.validity import deployment
 
 FOLDER, PAGE = 'report', 'report.html'
+_STOPPED = ('operator_stop', 'safety_stop')
 _CHARTS = {'success': charts.success_chart, 'funnel': charts.funnel_chart,
            'time': charts.time_chart}
 
@@ -52,6 +53,7 @@ def write_report(compiled: CompiledStudy, unblind: bool = False) -> Path:
     voids = [{'task': task, 'arm': row['arm'], 'reason': row['invalid_reason'] or ''}
              for task, found in rows.items() for row in found if row['status'] == 'invalid']
     values = figures(compiled.study, trials, voids)
+    _tell_served(values['arms'], compiled)
     values['facts'] = _facts(compiled, trials, entries)
     pictures = {}
     for name, chart in _CHARTS.items():
@@ -94,13 +96,25 @@ def gather(compiled: CompiledStudy, rows: Mapping[str, list[dict[str, Any]]],
             if row['status'] != 'completed':
                 continue
             summary = finished.get(row['trial_id'], {}).get('summary', {})
-            reasons = deployment(summary, compiled.study.validity) if summary else {
+            regular = (compiled.study.score == OPERATOR
+                       and row['termination'] not in _STOPPED)
+            reasons = deployment(summary, compiled.study.validity, regular) if summary else {
                 'fault': 'nothing was measured'}
+            # The store's clock also runs while the arms are taken over and given back.
+            duration_s = summary.get('elapsed_s', row['duration_s'])
             trials.append(Trial(
                 task, row['arm'], int(str(row['condition']).rpartition('=')[2]),
-                int(row['stage_index']), bool(row['success']), float(row['duration_s'] or 0.0),
+                int(row['stage_index']), bool(row['success']), float(duration_s or 0.0),
                 row['termination'], row['notes'] or '', reasons, summary))  # fmt: skip
     return trials
+
+
+def _tell_served(arms: list[dict[str, Any]], compiled: CompiledStudy) -> None:
+    """Fill in what a server decided itself, as it was when the study was compiled."""
+    for arm in arms:
+        if arm['server']:
+            video, action, arm['sampler'] = (compiled.resolved[arm['id']][key] for key in SERVED)
+            arm['steps'] = f'{video}v/{action}a' if video or action else ''
 
 
 def _facts(compiled: CompiledStudy, trials: list[Trial], entries: list[dict]) -> dict[str, Any]:

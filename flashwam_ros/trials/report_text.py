@@ -63,7 +63,7 @@ def _head(figures: Mapping, facts: Mapping) -> list[Block]:
     rows = [[name, value] for name, value in facts.items() if name != 'rehearsal']
     arms = [[arm['id'] + (' (reference)' if arm['id'] == figures['reference'] else ''),
              arm['checkpoint'] or arm['server'] or arm['policy'], arm['steps'] or '-',
-             arm['sampler'], arm['execution']] for arm in figures['arms']]
+             arm['sampler'] or '-', arm['execution']] for arm in figures['arms']]
     return [Paragraph(text.strip()),
             Table(['arm', 'checkpoint', 'steps', 'sampler', 'execution'], arms),
             Table(['', ''], rows)]

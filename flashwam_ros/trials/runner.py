@@ -29,7 +29,7 @@ from flashwam_ros.trials.journal import Journal
 from flashwam_ros.trials.scoring import Score, score, void_reason
 from flashwam_ros.trials.store import Store
 from flashwam_ros.trials.study import OPERATOR, StudyError
-from flashwam_ros.trials.validity import deployment
+from flashwam_ros.trials.validity import CANCELLED, deployment
 from flashwam_ros.twin.tasks import TASKS
 
 MOST_VOIDS = 3
@@ -271,12 +271,16 @@ class StudyRunner:
         self._journal.add(
             entries.FINISHED, trial=trial['trial_id'], task=task,
             code=trial['slot']['blind_code'], seed=int(trial['slot']['factors']['seed']),
-            summary=dict(summary), not_deployment=deployment(summary, self._study.validity),
+            summary=dict(summary),
+            not_deployment=deployment(summary, self._study.validity, self._by_operator),
         )  # fmt: skip
 
     def _record(self, task: str, trial: Mapping[str, Any], summary: Mapping[str, Any]) -> int:
         void = void_reason(summary)
-        if not void and self._stop() and summary['reason'].startswith('cancelled'):
+        # Where no operator ends trials, nobody but the runner takes a goal back; it may have died
+        # since.
+        stopped = self._stop() or not self._by_operator
+        if not void and stopped and summary['reason'].startswith(CANCELLED):
             void = 'the runner was stopped'
         if void:
             self._void(task, trial, void)

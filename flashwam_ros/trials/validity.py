@@ -14,11 +14,14 @@ LATE, STALE, LIMIT, HOLD = 'late_chunk', 'stale_camera', 'limit_saturated', 'hol
 STOPPED, SLOW, FAULT = 'operator_stop', 'real_time_factor', 'fault'
 REASONS = (LATE, STALE, LIMIT, HOLD, STOPPED, SLOW, FAULT)
 _CAMERA_WORDS = ('StreamError', 'no key frame from camera', 'is stale')
-STOP_WORDS = ('cancelled', 'interrupted', 'stop', 'remote_stop')
+CANCELLED = 'cancelled'
+"""How a reason begins where the runner took its goal back, for Stop in the console too."""
+STOP_WORDS = (CANCELLED, 'interrupted', 'stop', 'remote_stop')
 """How a reason begins where somebody ended the rollout."""
 
 
-def deployment(summary: Mapping[str, Any], limits: Validity) -> dict[str, str]:
+def deployment(summary: Mapping[str, Any], limits: Validity,
+               cancelled_is_regular: bool = False) -> dict[str, str]:
     """Why a rollout is not deployment-valid: reason of `REASONS` -> measured; {} if it is.
 
     A rollout of `sync` holds between chunks by design, so lateness and holds are not judged there.
@@ -26,6 +29,7 @@ def deployment(summary: Mapping[str, Any], limits: Validity) -> dict[str, str]:
     Args:
         summary: of the rollout, see `rollout_log.summarise`.
         limits: of the study.
+        cancelled_is_regular: an operator scores, and has ended the trial as every trial is ended.
     """
     found: dict[str, str] = {}
     if summary['execution'] != 'sync':
@@ -45,7 +49,8 @@ def deployment(summary: Mapping[str, Any], limits: Validity) -> dict[str, str]:
     pressed = [text for text in summary.get('events', ()) if text.startswith('stop: ')]
     if pressed:
         found[STOPPED] = pressed[0]
-    found.update(_from_reason(summary))
+    if not (cancelled_is_regular and summary['reason'].startswith(CANCELLED)):
+        found.update(_from_reason(summary))
     return found
 
 

@@ -23,12 +23,14 @@ from websockets.sync.server import serve
 
 from flashwam_ros.imaging import encode_jpeg
 from flashwam_ros.policy import remote_policy
+from flashwam_ros.policy.backends import PolicyChoice, make_policy
 from flashwam_ros.policy.handshake import Handshake
 from flashwam_ros.policy.loop import check_mode
 from flashwam_ros.policy.protocol import HistoryError, PolicyError
 from flashwam_ros.policy.remote_policy import RemotePolicy, ask_handshake
 from flashwam_ros.policy.server import PolicyServer, handshake_of
 from flashwam_ros.policy.wam_policy import load_wam_policy
+from flashwam_ros.training.results import manifest_sha256
 
 SHAPE = (len(CONTRACT.channels), CONTRACT.frames_per_chunk, CONTRACT.actions_per_frame)
 CAMERAS = {camera.dataset_key: (camera.height, camera.width, 3) for camera in CONTRACT.cameras}
@@ -275,14 +277,28 @@ def test_a_server_that_dies_ends_the_episode_and_no_more(folder):
 def test_another_model_is_refused(folder):
     with serving(folder) as server:
         with pytest.raises(PolicyError, match=r'not the one that was asked for \(0000'):
-            RemotePolicy(server.address, CONTRACT, '0' * 64)
+            RemotePolicy(server.address, CONTRACT, ('0' * 64,))
         policy = RemotePolicy(server.address, CONTRACT)
     port = int(server.address.rsplit(':', 1)[1])
-    with (
-        serving(folder, port=port, sha256='1' * 64),
-        pytest.raises(PolicyError, match='not the one that was asked for'),
-    ):
-        policy.reset('x', 0)
+    for changed, said in (({'sha256': '1' * 64}, '111111111111 1v/1a own'),
+                          ({'action_steps': 2}, '1v/2a own'), ({'sampler': 'euler'}, 'euler')):
+        with (
+            serving(folder, port=port, **changed),
+            pytest.raises(PolicyError, match=f'{said}\\), not the one that was asked for'),
+        ):
+            policy.reset('x', 0)
+
+
+def test_a_study_is_held_against_model_steps_and_sampler(folder):
+    choice = PolicyChoice('wam', sha256=manifest_sha256(folder), served=(1, 1, 'own'))
+    with serving(folder) as server:
+        choice = dataclasses.replace(choice, checkpoint=server.address)
+        assert make_policy(choice, CONTRACT).model == choice.model
+        for served in ((1, 2, 'own'), (2, 1, 'own'), (1, 1, 'euler')):
+            with pytest.raises(PolicyError, match='not the one that was asked for'):
+                make_policy(dataclasses.replace(choice, served=served), CONTRACT)
+        with pytest.raises(PolicyError, match='give them to flashwam serve'):
+            make_policy(dataclasses.replace(choice, video_steps=1), CONTRACT)
 
 
 def test_the_contract_it_was_trained_for_is_told(folder):
@@ -361,6 +377,6 @@ def test_nobody_there():
 
 
 def test_a_handshake_comes_back_as_it_was():
-    handshake = Handshake('m', 'a' * 64, CONTRACT, 1, 2, ('w',), {'async_grounded': 'no'})
+    handshake = Handshake('m', 'a' * 64, CONTRACT, 1, 2, 'own', ('w',), {'async_grounded': 'no'})
     packed = msgpack.unpackb(msgpack.packb(handshake.to_metadata()))
     assert Handshake.from_metadata(packed) == handshake

@@ -12,6 +12,7 @@ torch = pytest.importorskip('torch')
 
 from key_frame_support import CONTRACT, frame, imagining, run_chunk  # noqa: E402
 
+from flashwam_ros.policy.backends import PolicyChoice, make_policy  # noqa: E402
 from flashwam_ros.policy.protocol import HistoryError, KeyFrame, PolicyError  # noqa: E402
 from flashwam_ros.policy.wam_policy import WamPolicy, load_wam_policy  # noqa: E402
 from flashwam_ros.wam.checkpoint import load_checkpoint  # noqa: E402
@@ -166,3 +167,11 @@ def test_a_sampler_of_another_shape_is_refused(folder):
     )
     with pytest.raises(PolicyError, match=r'\(2, 4\).*\(2, 8\)'):
         WamPolicy(other)
+
+
+def test_a_checkpoint_that_was_replaced_is_refused(folder):
+    found = load_checkpoint(folder).sha256
+    choice = PolicyChoice('wam', str(folder), 1, 1, sha256=found)
+    assert make_policy(choice, CONTRACT).name == 'wam'
+    with pytest.raises(PolicyError, match=f'holds {found[:12]}, not the model.*000000000000'):
+        make_policy(dataclasses.replace(choice, sha256='0' * 64), CONTRACT)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,12 @@ from flashwam_ros.policy.handshake import Handshake
 from flashwam_ros.policy.protocol import PolicyError
 from flashwam_ros.policy.server import PolicyServer
 from flashwam_ros.robot.contract import RobotContract
+from flashwam_ros.training.results import manifest_sha256
 from flashwam_ros.trials import compile as compilation
 from flashwam_ros.trials.compile import compile_study, fieldtrial_study, task_seed
 from flashwam_ros.trials.compiled import open_compiled
 from flashwam_ros.trials.fieldtrial_program import fieldtrial_path
+from flashwam_ros.trials.report import _tell_served
 from flashwam_ros.trials.study import StudyError, find_study, read_study, study_from
 
 try:
@@ -94,13 +97,13 @@ def test_what_is_written_is_read_back():
 
 def test_codes_and_orders_of_tasks_have_seeds_of_their_own():
     study = small_study()
-    assert task_seed(study, 'red_bottle') != task_seed(study, 'pink_object')
+    assert task_seed(study, 'red_bottle', 's') != task_seed(study, 'pink_object', 's')
 
 
 def test_margin_and_limits_reach_fieldtrials_hash():
     study = small_study()
     resolved = {arm.id: {'sha256': ''} for arm in study.arms}
-    values = fieldtrial_study(study, 'red_bottle', resolved, 'f' * 64)
+    values = fieldtrial_study(study, 'red_bottle', resolved, 'f' * 64, 's')
     assert {arm['policy']['study_sha256'] for arm in values['arms']} == {'f' * 64}
     assert values['design']['blinding'] == 'operator'
     assert values['analysis']['primary']['comparison'] == {
@@ -137,9 +140,18 @@ class TestCompiled:
         shutil.move(tmp_path / 's', tmp_path / 't')
         assert open_compiled(tmp_path / 't').sha256 == compiled.sha256
 
+    def test_a_rehearsal_does_not_tell_the_codes_of_the_real_study(self, tmp_path):
+        plans = []
+        for name in ('rehearsal', 's', 's'):
+            compiled = compile_study(small_study(), tmp_path / name)
+            path = compiled.task_folder('red_bottle') / 'study.yaml'
+            plans.append((compiled.sha256, yaml.safe_load(path.read_text())['design']['seed']))
+        assert plans[0][0] != plans[1][0] and plans[0][1] != plans[1][1]
+        assert plans[1] == plans[2]
+
     def test_arms_are_sealed(self, tmp_path):
         compiled = compile_study(small_study(), tmp_path / 's')
-        for name in ('sealed.json', 'arms.json'):
+        for name in ('sealed.json', 'arms.json', 'study.json', 'tasks/red_bottle/study.yaml'):
             assert (compiled.folder / name).stat().st_mode & 0o077 == 0
         arms = read_arms(compiled.folder / 'arms.json')
         assert set(arms) == {'red_bottle.C4', 'red_bottle.K7'}
@@ -154,9 +166,10 @@ class TestCompiled:
 
 
 @contextlib.contextmanager
-def server_that_says(**said):
+def server_that_says(port=0, **said):
     """A policy server that is only asked what it serves."""
-    server = PolicyServer(None, Handshake('m', 'a' * 64, RobotContract.load(), **said), port=0)
+    said = {'video_steps': 1, 'action_steps': 2, 'sampler': 'own', **said}
+    server = PolicyServer(None, Handshake('m', 'a' * 64, RobotContract.load(), **said), port=port)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -176,12 +189,38 @@ def study_with_server(address, execution):
 def test_an_arm_may_be_a_server_and_stays_what_it_was(tmp_path):
     with server_that_says() as address:
         compiled = compile_study(study_with_server(address, 'async'), tmp_path / 's')
-    assert compiled.resolved['ahead'] == {'checkpoint': address, 'sha256': 'a' * 64}
+    assert compiled.resolved['ahead'] == {
+        'checkpoint': address, 'sha256': 'a' * 64, 'video_steps': 1, 'action_steps': 2,
+        'sampler': 'own'}
     chosen = {arm.checkpoint: arm for arm in read_arms(compiled.folder / 'arms.json').values()}
-    assert chosen.pop(address) == PolicyChoice('wam', address, sha256='a' * 64)
-    assert [arm.sha256 for arm in chosen.values()] == ['']
+    assert chosen.pop(address) == PolicyChoice('wam', address, sha256='a' * 64,
+                                               served=(1, 2, 'own'))
+    (folder,), (local,) = chosen, chosen.values()
+    assert local.sha256 == manifest_sha256(Path(folder))
     settings = Settings.parse({'study': str(compiled.folder)})
     assert settings.policy == 'wam'
+
+
+@pytest.mark.usefixtures('without_fieldtrial')
+@pytest.mark.parametrize('changed', [{'action_steps': 1}, {'sampler': 'euler'}])
+def test_a_server_that_was_started_otherwise_is_another_study(tmp_path, changed):
+    with server_that_says() as address:
+        compile_study(study_with_server(address, 'async'), tmp_path / 's')
+    port = int(address.rsplit(':', 1)[1])
+    with (
+        server_that_says(port=port, **changed) as address,
+        pytest.raises(StudyError, match='locked study is not changed'),
+    ):
+        compile_study(study_with_server(address, 'async'), tmp_path / 's')
+
+
+@pytest.mark.usefixtures('without_fieldtrial')
+def test_the_report_tells_what_a_server_decided(tmp_path):
+    with server_that_says() as address:
+        compiled = compile_study(study_with_server(address, 'async'), tmp_path / 's')
+    arms = [asdict(arm) for arm in compiled.study.arms]
+    _tell_served(arms, compiled)
+    assert [(arm['steps'], arm['sampler']) for arm in arms] == [('1v/2a', 'own')] * 2
 
 
 @pytest.mark.usefixtures('without_fieldtrial')

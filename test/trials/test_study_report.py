@@ -5,6 +5,7 @@
 import itertools
 import random
 import xml.etree.ElementTree as ElementTree
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from flashwam_ros.training.statistics import Pairs, mcnemar
 from flashwam_ros.trials import charts, pages, power
 from flashwam_ros.trials.failures import CELL, COLUMNS, contact_sheet
 from flashwam_ros.trials.figures import Trial, figures
+from flashwam_ros.trials.report import gather
 from flashwam_ros.trials.report_text import blocks
 from flashwam_ros.trials.runner import TrialRequest
 
@@ -55,6 +57,40 @@ def test_counts_and_comparisons(study, trials):
     assert everything['difference'] == pytest.approx(-0.2)
     assert (everything['count'], valid['count']) == (10, 9)
     assert not everything['shown']
+
+
+@pytest.mark.parametrize(('score', 'termination', 'changes', 'reasons'), [
+    ('operator', 'success', {}, set()),
+    ('operator', 'stuck', {}, set()),
+    ('operator', 'operator_stop', {}, {'operator_stop'}),
+    ('operator', 'safety_stop', {}, {'operator_stop'}),
+    ('operator', 'success', {'events': ['stop: console']}, {'operator_stop'}),
+    ('operator', 'success', {'hold_s': 3.0}, {'hold'}),
+    ('operator', 'success', {'reason': 'state_lost'}, {'fault'}),
+    ('predicate', 'success', {}, {'operator_stop'}),
+])  # fmt: skip
+def test_the_operators_stop_is_how_a_trial_ends(score, termination, changes, reasons):
+    (found,) = gathered(score, termination, **{'reason': 'cancelled', **changes})
+    assert set(found.not_deployment) == reasons
+
+
+def test_time_to_success_is_that_of_the_rollout(study):
+    (found,) = gathered('operator', 'success', reason='cancelled', elapsed_s=4.5)
+    assert found.duration_s == 4.5, 'not with preflight, ramps and film'
+    (found,) = gathered('operator', 'success', summary={})
+    assert found.duration_s == 31.0
+
+
+def gathered(score, termination, summary=None, **changes):
+    request = TrialRequest('t', 'red_bottle', '', 1, 10.0, '', 'async')
+    if summary is None:
+        summary = summary_of(request, success=False, **{'verdict': 'invalid', **changes})
+    row = {'trial_id': 't', 'arm': 'ahead', 'status': 'completed', 'condition': 'seed=1',
+           'stage_index': 2, 'success': True, 'duration_s': 31.0, 'termination': termination,
+           'notes': ''}  # fmt: skip
+    compiled = SimpleNamespace(study=small_study(score=score))
+    return gather(compiled, {'red_bottle': [row]},
+                  [{'kind': 'finished', 'trial': 't', 'summary': summary}])
 
 
 def test_a_study_that_has_just_begun_can_be_reported(study, trials):

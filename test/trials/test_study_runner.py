@@ -305,7 +305,26 @@ def test_an_operators_stop_ends_the_rollout_and_counts(desk, monkeypatch):
 
     assert desk.run(compiled, store, Stopped(compiled.folder, outcome))[0] == 4
     finished = [e for e in read_journal(compiled.folder) if e['kind'] == 'finished']
-    assert {tuple(e['not_deployment']) for e in finished} == {('operator_stop',)}
+    assert {tuple(e['not_deployment']) for e in finished} == {()}, 'it ends every trial'
+
+
+def test_a_cancelled_trial_of_a_runner_that_died_is_void_not_a_failure(desk):
+    compiled, store = desk.study()
+
+    class Stopped(PaperRig):
+        def run(self, request, stop):
+            super().run(request, stop)
+            raise Killed
+
+    def outcome(request):
+        return summary_of(request, success=False, verdict='invalid', reason='cancelled')
+
+    with pytest.raises(Killed):
+        desk.run(compiled, store, Stopped(compiled.folder, outcome))
+    assert desk.run(compiled, store, most=1)[0] == 1
+    trials = store.trials()
+    assert [t['status'] for t in trials] == ['invalid', 'completed']
+    assert trials[0]['invalid_reason'] == 'the runner was stopped'
 
 
 # -- kills ----------------------------------------------------------------------------------------
