@@ -38,6 +38,9 @@ CHUNK_BYTES = 1 << 20
 QUEUE_BYTES = 64 << 20
 """About ten seconds of three 640x480 cameras at 30 Hz."""
 MIN_FREE_BYTES = 1 << 30
+_LAST_NS = (1 << 64) - 1
+_TORN = ('disk_error', 'writer_error')
+"""Ends after which the last chunk may have been written, or made, by half."""
 
 Observer = Callable[[str, int, int, bytes], None]
 """Sees (topic, publish_ns, log_ns, data) of each written message, in the writer's thread."""
@@ -121,8 +124,8 @@ class EpisodeWriter:
 
         Args:
             topic: one of the topics.
-            publish_ns: the message's own stamp, ROS time.
-            log_ns: when it was received, ROS time.
+            publish_ns: the message's own stamp, ROS time; kept within 0..2**64-1.
+            log_ns: when it was received, ROS time; the same.
             data: CDR bytes.
 
         Returns:
@@ -140,6 +143,8 @@ class EpisodeWriter:
                 self.dropped[topic] += 1
                 return False
             self._given += len(data)
+            # The format has no room for other stamps: one wrong stamp would end the episode.
+            publish_ns, log_ns = (min(max(ns, 0), _LAST_NS) for ns in (publish_ns, log_ns))
             self._queue.put((topic, publish_ns, log_ns, data))
         return True
 
@@ -167,20 +172,35 @@ class EpisodeWriter:
         )  # fmt: skip
 
     def _finish(self) -> None:
-        try:
-            self._writer.finish()
-            self._file.flush()
-        except OSError as error:
-            # No room for the last chunk: cutting it off makes room for the index.
-            self._end(f'disk_error: {error}')
-            with contextlib.suppress(OSError):
-                self._file.close()
-            complete_file(self.part)
-        else:
-            os.fsync(self._file.fileno())
+        self._drop_queue()
+        whole = not self._reason.startswith(_TORN)
+        if whole:
+            try:
+                self._writer.finish()
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                self._end(f'disk_error: {error}')
+                whole = False
+        # Without room this fails, too: what it still holds lies behind the last whole chunk.
+        with contextlib.suppress(OSError):
             self._file.close()
+        if not whole:
+            # The last chunk may be torn, and what comes behind it is never read: cutting it off
+            # makes room for the index.
+            found = Counter(complete_file(self.part).messages)
+            self.dropped += self.written - found
+            self.written = found
         os.rename(self.part, self.path)
         sync_folder(self.path.parent)
+
+    def _drop_queue(self) -> None:
+        """Count what was accepted but never written, because writing had ended."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                item = self._queue.get_nowait()
+                if item is not None:
+                    self.dropped[item[0]] += 1
 
     # -- the writer's thread ----------------------------------------------------------------------
 
@@ -223,7 +243,7 @@ class EpisodeWriter:
     def _run(self) -> None:
         flush_at = time.monotonic() + FLUSH_S
         try:
-            while True:
+            while not self._reason:
                 try:
                     item = self._queue.get(timeout=max(0.0, flush_at - time.monotonic()))
                 except queue.Empty:
@@ -237,15 +257,15 @@ class EpisodeWriter:
                     flush_at = time.monotonic() + FLUSH_S
         except OSError as error:
             self._end(f'disk_error: {error}')
+        except Exception as error:
+            log.exception('%s: the writer failed', self.path.name)
+            self._end(f'writer_error: {type(error).__name__}: {error}')
 
     def _write(self, topic: str, publish_ns: int, log_ns: int, data: bytes) -> None:
         self._taken += len(data)
-        if self._reason:
-            return
-        self._writer.add_message(
-            self._channels[topic], log_ns, data, publish_ns, self.written[topic]
-        )
-        self.written[topic] += 1
+        sequence = self.written[topic]
+        self.written[topic] += 1  # first: of one that fails, the end finds that it is lost
+        self._writer.add_message(self._channels[topic], log_ns, data, publish_ns, sequence)
         if self._observer is not None:
             try:
                 self._observer(topic, publish_ns, log_ns, data)

@@ -143,6 +143,81 @@ def test_write_error_keeps_what_was_flushed(tmp_path):
     assert [m.log_ns for m in messages(written.path)] == [1]
 
 
+def written_one(path):
+    """A writer whose first message is in the file, in a chunk of its own."""
+    episode = writer(path)
+    episode.put('/t', 1, 1, bytes(8))
+    wait_for(lambda: list(_readable(episode.part)))
+    return episode
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
+
+
+def test_disk_error_that_passes_leaves_a_readable_file(tmp_path):
+    episode = written_one(tmp_path / 'a.mcap')
+    file = episode._file
+
+    class FullOnce:
+        full = True
+
+        def __getattr__(self, name):
+            return getattr(file, name)
+
+        def write(self, data):
+            if not self.full:
+                return file.write(data)
+            self.full = False
+            file.write(data[:len(data) // 2])
+            raise OSError(28, 'No space left on device')
+
+    episode._writer._Writer__stream = FullOnce()
+    episode.put('/t', 2, 2, bytes(8))
+    wait_for(lambda: episode.ended)
+    written = episode.close()
+    assert written.reason.startswith('disk_error')
+    assert [m.log_ns for m in messages(written.path)] == [1]
+    with written.path.open('rb') as opened:
+        assert [m.log_time for _, _, m in make_reader(opened).iter_messages()] == [1]
+    assert (written.messages, written.dropped) == ({'/t': 1}, {'/t': 1})
+
+
+def test_writer_that_fails_ends_the_episode_with_a_reason(tmp_path, monkeypatch):
+    episode = written_one(tmp_path / 'a.mcap')
+    add, gate = episode._writer.add_message, threading.Event()
+
+    def failing(*values):
+        add(*values)
+        gate.wait()
+        raise RuntimeError('not foreseen')
+
+    monkeypatch.setattr(episode._writer, 'add_message', failing)
+    for stamp in (2, 3, 4):
+        assert episode.put('/t', stamp, stamp, bytes(8))
+    gate.set()
+    wait_for(lambda: episode.ended)
+    assert not episode.put('/t', 5, 5, bytes(8))
+    written = episode.close('stopped')
+    assert written.reason == 'writer_error: RuntimeError: not foreseen'
+    assert [m.log_ns for m in messages(written.path)] == [1]
+    assert written.messages == {'/t': 1}
+    assert written.dropped == {'/t': 3}, 'what failed, and what waited in the queue'
+
+
+def test_stamps_that_the_format_cannot_hold_end_nothing(tmp_path):
+    episode = writer(tmp_path / 'a.mcap')
+    for publish_ns, log_ns in ((-1, 5), (2**64, -7), (3, 4)):
+        assert episode.put('/t', publish_ns, log_ns, bytes(8))
+    written = episode.close('stopped')
+    assert (written.reason, written.messages) == ('stopped', {'/t': 3})
+    stamps = [(m.publish_ns, m.log_ns) for m in messages(written.path)]
+    assert stamps == [(0, 5), (2**64 - 1, 0), (3, 4)]
+
+
 def _readable(path):
     try:
         yield from messages(path)
