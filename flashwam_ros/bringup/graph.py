@@ -175,9 +175,9 @@ def _twin(settings: Settings) -> Process:
 
 
 def release_command(settings: Settings) -> tuple[str, ...]:
-    """`flashwam release`: ramps the authority over the arms down from the measured pose."""
+    """`flashwam release`: ramps the weight down from the measured pose, if the arms were held."""
     return (
-        'python3', '-m', 'flashwam_ros.cli', 'release',
+        'python3', '-m', 'flashwam_ros.cli', 'release', '--if-held',
         '--domain', str(settings.unitree_domain),
         '--interface', settings.network_interface,
     )  # fmt: skip

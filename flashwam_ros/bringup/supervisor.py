@@ -31,9 +31,8 @@ _LAST_OUTPUT_S = 1.0
 
 def write_prefixed(name: str, line: str) -> None:
     """The default sink: `[name] line` on standard output."""
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.write(f'[{name}] {line}\n')
-        sys.stdout.flush()
+    sys.stdout.write(f'[{name}] {line}\n')
+    sys.stdout.flush()
 
 
 @dataclass
@@ -121,11 +120,12 @@ class Supervisor:
             while any(child.running for child in self._all()):
                 self._handle_event()
                 self._handle_time()
+        except BaseException:
+            self._failed = True
+            self._end_without_the_loop()
+            raise
         finally:
             self._started.set()
-            for child in self._all():
-                if child.running:  # only after an error in this loop
-                    child.send(signal.SIGKILL)
             for reader in self._readers:
                 reader.join(_LAST_OUTPUT_S)
             self._say(f'all processes have ended ({self.reason or "no reason given"})')
@@ -218,6 +218,27 @@ class Supervisor:
         child.signals = [(time.monotonic() + RELEASE_TIMEOUT_S, signal.SIGKILL)]
         self._releases.append(child)
 
+    def _end_without_the_loop(self) -> None:
+        """After an error in this class: the arms are given back all the same."""
+        now = time.monotonic()
+        for child in self._children.values():
+            if child.popen.poll() is None and not child.process.outlive_others:
+                child.send(signal.SIGINT)
+        for child in self._children.values():
+            if child.process.outlive_others:
+                continue
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.popen.wait(max(0.0, now + child.process.stop_timeout_s - time.monotonic()))
+            child.send(signal.SIGKILL)
+            if child.popen.wait() != 0 and child.process.on_crash is not None:
+                self._release(child.process)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._releases[-1].popen.wait(RELEASE_TIMEOUT_S)
+        for child in self._all():
+            child.send(signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.popen.wait(_LAST_OUTPUT_S)
+
     # --- Processes ---
 
     def _all(self) -> list[_Child]:
@@ -247,10 +268,15 @@ class Supervisor:
     def _read(self, name: str, popen: subprocess.Popen) -> None:
         assert popen.stdout is not None
         for line in popen.stdout:
-            self._sink(name, line.decode(errors='replace').rstrip())
+            self._tell(name, line.decode(errors='replace').rstrip())
 
     def _await_end(self, name: str, popen: subprocess.Popen) -> None:
         self._events.put(('end', name, popen.wait()))
 
     def _say(self, text: str) -> None:
-        self._sink(_OWN_NAME, text)
+        self._tell(_OWN_NAME, text)
+
+    def _tell(self, name: str, line: str) -> None:
+        """A terminal that was closed or a full disk must not cost the orderly stop."""
+        with contextlib.suppress(OSError, ValueError):
+            self._sink(name, line)

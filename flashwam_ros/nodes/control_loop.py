@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 TICK_NS = 4_000_000
 SIDES = ('left', 'right')
 REMOTE_STOP = frozenset({'L2', 'B'})
+FAILED_RELEASE_S = 8.0
 _LATENESS_KEPT = 15_000
 _WINDING = 1
 
@@ -110,6 +111,7 @@ class ControlLoop:
         self.events: deque[str] = deque(maxlen=256)
         self.other_writers: tuple[str, ...] = ()
         self.failure: str = ''
+        self.released = False
         size = len(contract.channels)
         unknown = np.full(size, math.nan)
         self.snapshot = Snapshot(0, None, None, unknown, unknown)
@@ -120,8 +122,11 @@ class ControlLoop:
         """Start ticking; nothing is written before `activate`."""
         self._thread.start()
 
-    def stop(self, timeout_s: float = 1.0) -> None:
-        """Stop ticking, whatever the mode is: bring the executor to PASSIVE first."""
+    def stop(self, timeout_s: float = FAILED_RELEASE_S) -> None:
+        """Stop ticking, whatever the mode is: bring the executor to PASSIVE first.
+
+        A failed tick gives the arms back in the same thread, which is waited for.
+        """
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
@@ -150,14 +155,34 @@ class ControlLoop:
         output = self.snapshot.output
         return Mode.PASSIVE if output is None else output.mode
 
-    def wait_mode(self, modes: tuple[Mode, ...], timeout_s: float) -> bool:
-        """Block until the executor is in one of the modes, or has failed; False on time-out."""
+    @property
+    def holds(self) -> bool:
+        """Whether the robot may still follow our last command: not PASSIVE, or left unheard."""
+        output = self.snapshot.output
+        return output is not None and not self.released and (output.write or output.unheard)
+
+    def wait_mode(
+        self, modes: tuple[Mode, ...], timeout_s: float, newer_than_ns: int = 0
+    ) -> bool:
+        """Block until the executor is in one of the modes, or has failed; False on time-out.
+
+        Args:
+            modes: any of them will do.
+            timeout_s: how long to wait.
+            newer_than_ns: ticks up to this monotonic time do not count: they had not yet heard of
+                what was asked for since.
+        """
         deadline = time.monotonic() + timeout_s
-        while self.mode not in modes:
+        while self.mode not in modes or self.snapshot.now_ns <= newer_than_ns:
             if self.failure or time.monotonic() > deadline:
                 return False
             time.sleep(0.01)
         return True
+
+    @property
+    def ticking(self) -> bool:
+        """Whether the control thread runs."""
+        return self._thread.is_alive()
 
     # -- the control thread -----------------------------------------------------------------------
 
@@ -166,14 +191,17 @@ class ControlLoop:
             self._ticks()
         except Exception as error:
             log.exception('the control tick failed')
-            self.failure = f'{type(error).__name__}: {error}'
-            self.events.append(f'control_failure: {self.failure}')
-            if self._holds_arms():
-                ramp_down(self._bus, self._contract)
-
-    def _holds_arms(self) -> bool:
-        output = self.snapshot.output
-        return output is not None and output.write
+            failure = f'{type(error).__name__}: {error}'
+            self.events.append(f'control_failure: {failure}')
+            output = self.snapshot.output
+            try:
+                if output is not None and output.write:
+                    ramp_down(self._bus, self._contract, output.weight)
+                    self.released = True
+            except Exception:
+                log.exception('the arms could not be given back')
+            # Last: whoever sees it closes the wire.
+            self.failure = failure
 
     def _ticks(self) -> None:
         # This thread alone: middleware threads under real-time priority can spin for ever on a
@@ -195,10 +223,12 @@ class ControlLoop:
 
     def _tick(self, now_ns: int) -> None:
         sample = self._bus.lowstate()
-        measured, velocity = self._measure(sample)
+        measured, velocity, gripper_age_s = self._measure(now_ns, sample)
         while self._requests:
             self._requests.popleft()(now_ns)
-        output = self._executor.tick(self._input(now_ns, sample, measured, velocity))
+        output = self._executor.tick(
+            self._input(now_ns, sample, measured, velocity, gripper_age_s)
+        )
         if output.write:
             self._write(output)
         self.limited_ticks += output.limited
@@ -209,19 +239,25 @@ class ControlLoop:
         self.events.extend(output.events)
         self.snapshot = Snapshot(now_ns, output, sample, measured, velocity)
 
-    def _measure(self, sample: LowStateSample | None) -> tuple[np.ndarray, np.ndarray]:
+    def _measure(
+        self, now_ns: int, sample: LowStateSample | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Positions (C,) and velocities (C,) of the channels; ages of the grippers (2,), s."""
+        ages = np.full(len(SIDES), math.inf)
         size = len(self._contract.channels)
         measured, velocity = np.full(size, math.nan), np.full(size, math.nan)
         if sample is not None:
             measured[: len(self._motors)] = sample.q[self._motors]
             velocity[: len(self._motors)] = sample.dq[self._motors]
-        for i, side in enumerate(SIDES, start=len(self._motors)):
+        for i, side in enumerate(SIDES):
             gripper = self._bus.gripper_state(side)
             if gripper is not None:
-                measured[i], velocity[i] = gripper.q, gripper.dq
-        return measured, velocity
+                column = len(self._motors) + i
+                measured[column], velocity[column] = gripper.q, gripper.dq
+                ages[i] = (now_ns - gripper.arrival_ns) * 1e-9
+        return measured, velocity, ages
 
-    def _input(self, now_ns, sample, measured, velocity) -> ExecutorInput:
+    def _input(self, now_ns, sample, measured, velocity, gripper_age_s) -> ExecutorInput:
         if sample is None:
             return ExecutorInput(
                 now_ns=now_ns,
@@ -232,6 +268,7 @@ class ControlLoop:
                 motor_error=0,
                 remote_stop=False,
                 other_writer=bool(self.other_writers),
+                gripper_age_s=gripper_age_s,
             )
         x, y = float(sample.quaternion[1]), float(sample.quaternion[2])
         return ExecutorInput(
@@ -244,6 +281,7 @@ class ControlLoop:
             remote_stop=bool(REMOTE_STOP & sample.buttons),
             other_writer=bool(self.other_writers),
             temperatures=sample.temperature[self._motors, _WINDING],
+            gripper_age_s=gripper_age_s,
         )
 
     def _write(self, output: TickOutput) -> None:

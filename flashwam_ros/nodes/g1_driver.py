@@ -18,10 +18,14 @@ from array import array
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # ROS 2 Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 from flashwam_ros.msg import ActionChunk, AppliedActions, DriverStatus
 from flashwam_ros.nodes import convert
@@ -48,7 +52,7 @@ from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.robot.description import load_description
 from flashwam_ros.robot.executor import Executor, Mode
 from flashwam_ros.robot.kinematics import Kinematics
-from flashwam_ros.robot.settings import load_settings
+from flashwam_ros.wire.arms_claim import ArmsClaim
 from flashwam_ros.wire.participant import DomainError
 from flashwam_ros.wire.realtime import prefer_session
 from flashwam_ros.wire.robot_bus import RobotBus
@@ -66,6 +70,14 @@ WEIGHT_NAME = 'arm_sdk_weight'
 """Name of the weight among the commanded joints."""
 
 
+def make_executor(contract: RobotContract) -> Executor:
+    """The executor of a driver: its retreat leads to where the arms were when they were taken.
+
+    That is where the built-in controller has them, whatever that pose is on a given robot.
+    """
+    return Executor(contract, Kinematics(load_description()), None, time.monotonic_ns())
+
+
 class G1Driver(LifecycleNode):
     """Lifecycle node around one `ControlLoop`."""
 
@@ -79,6 +91,9 @@ class G1Driver(LifecycleNode):
         self._events: list[str] = []
         self._entities: list = []
         self._publishing: threading.Thread | None = None
+        self._gate = threading.RLock()
+        self._claim = ArmsClaim(self._domain, self._interface)
+        self._claimed = self._taking = False
 
     # -- transitions ------------------------------------------------------------------------------
 
@@ -89,13 +104,7 @@ class G1Driver(LifecycleNode):
         except DomainError as error:
             self.get_logger().error(f'cannot open the robot wire: {error}')
             return TransitionCallbackReturn.FAILURE
-        executor = Executor(
-            self.contract,
-            Kinematics(self._description),
-            np.array(load_settings().builtin_arm),
-            time.monotonic_ns(),
-        )
-        self.loop = ControlLoop(self._bus, executor, self.contract)
+        self.loop = ControlLoop(self._bus, make_executor(self.contract), self.contract)
         if self._bus.wait_lowstate(STATE_LIMIT_S) is None:
             self.get_logger().error(
                 f'no robot state on DDS domain {self._domain}, interface {self._interface}, '
@@ -115,6 +124,17 @@ class G1Driver(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take the arms over by a weight ramp from the measured pose; returns when it stands."""
         self._watch_writers()
+        self._taking = self._claimed = True
+        try:
+            self._claim.take()
+            return self._take_over(state)
+        except OSError as error:
+            self.get_logger().error(f'not activated: {error}')
+            return TransitionCallbackReturn.FAILURE
+        finally:
+            self._taking = False
+
+    def _take_over(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.loop.activate()
         if self.loop.wait_mode((Mode.ENGAGE, Mode.HOLD), START_LIMIT_S) and self.loop.wait_mode(
             (Mode.HOLD,), ENGAGE_LIMIT_S
@@ -148,15 +168,27 @@ class G1Driver(LifecycleNode):
         self._close()
         return TransitionCallbackReturn.SUCCESS
 
-    def give_back(self, reason: str) -> None:
-        """HOLD, RETREAT, RELEASE, and wait for the end of it."""
-        if self.loop is None or self.loop.mode is Mode.PASSIVE:
-            return
-        self.loop.deactivate(reason)
-        if not self.loop.wait_mode((Mode.PASSIVE,), EXIT_LIMIT_S):
+    def give_back(self, reason: str) -> bool:
+        """HOLD, RETREAT, RELEASE, and wait for the end of it; whether the arms are given back.
+
+        Also while PASSIVE: a take-over that was asked for may not have begun yet.
+        """
+        loop = self.loop
+        if loop is None or not loop.ticking:
+            return loop is None or not loop.holds
+        asked_ns = time.monotonic_ns()
+        loop.deactivate(reason)
+        given = loop.wait_mode((Mode.PASSIVE,), EXIT_LIMIT_S, asked_ns) and not loop.holds
+        if not given:
             self.get_logger().error(
                 f'the arms were not given back within {EXIT_LIMIT_S} s; run `flashwam release`'
             )
+        return given
+
+    def failed(self) -> bool:
+        """Whether the control loop has broken down."""
+        loop = self.loop
+        return loop is not None and bool(loop.failure)
 
     # -- entities ---------------------------------------------------------------------------------
 
@@ -166,16 +198,19 @@ class G1Driver(LifecycleNode):
         self._applied = self.create_publisher(AppliedActions, 'applied_actions', COMMAND_QOS)
         self._status = self.create_publisher(DriverStatus, 'driver_status', STATUS_QOS)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        events = SubscriptionEventCallbacks(liveliness=self._on_liveliness)
+        events = SubscriptionEventCallbacks(liveliness=self._while_open(self._on_liveliness))
         quick, slow = QuickGroup(), ReentrantCallbackGroup()
         chunk = self.create_subscription(
-            ActionChunk, 'action_chunk', self._on_chunk, CHUNK_QOS,
+            ActionChunk, 'action_chunk', self._while_open(self._on_chunk), CHUNK_QOS,
             event_callbacks=events, callback_group=quick,
         )  # fmt: skip
         self._entities = [
             (self.destroy_subscription, chunk),
             *(
-                (self.destroy_timer, self.create_timer(period, callback, callback_group=quick))
+                (
+                    self.destroy_timer,
+                    self.create_timer(period, self._while_open(callback), callback_group=quick),
+                )
                 for period, callback in (
                     (STATUS_S, self._publish_status),
                     (DIAGNOSTICS_S, self._publish_diagnostics),
@@ -187,7 +222,7 @@ class G1Driver(LifecycleNode):
                     self.create_service(Trigger, name, callback, callback_group=group),
                 )
                 for name, callback, group in (
-                    ('~/stop', self._on_stop, quick),
+                    ('~/stop', self._while_open(self._on_stop), quick),
                     ('~/release', self._on_release, slow),
                 )
             ),
@@ -208,10 +243,26 @@ class G1Driver(LifecycleNode):
         self._close()
         super().destroy_node()
 
+    def _while_open(self, callback):
+        """A callback that does nothing once the wire is being closed in another thread.
+
+        A service's callback has its response as last argument: it goes back unsuccessful then.
+        """
+
+        def call(*arguments):
+            with self._gate:
+                if self.loop is not None:
+                    return callback(*arguments)
+            return arguments[-1] if arguments else None
+
+        return call
+
     def _close(self) -> None:
-        loop, self.loop = self.loop, None
+        with self._gate:
+            loop, self.loop = self.loop, None
         if loop is not None:
             loop.stop()
+            self._drop_claim(loop)
         if self._publishing is not None:
             self._publishing.join(1.0)
             self._publishing = None
@@ -221,6 +272,11 @@ class G1Driver(LifecycleNode):
         if self._bus is not None:
             self._bus.close()
         self._bus = None
+
+    def _drop_claim(self, loop: ControlLoop) -> None:
+        if self._claimed and not self._taking and not loop.holds:
+            self._claim.drop()
+            self._claimed = False
 
     # -- inputs -----------------------------------------------------------------------------------
 
@@ -233,7 +289,7 @@ class G1Driver(LifecycleNode):
         self.loop.submit(chunk)
 
     def _on_liveliness(self, event) -> None:
-        if event.not_alive_count_change > 0 and self.loop is not None:
+        if event.not_alive_count_change > 0:
             self.loop.events.append('policy_lost: the publisher of action_chunk is gone')
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -252,9 +308,9 @@ class G1Driver(LifecycleNode):
         self, request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
         """Give the arms back and answer when it is done."""
-        self.give_back('release service')
-        response.success = self.loop.mode is Mode.PASSIVE
-        response.message = self.loop.mode.name
+        response.success = self.give_back('release service')
+        loop = self.loop
+        response.message = Mode.PASSIVE.name if loop is None else loop.mode.name
         return response
 
     def _watch_writers(self) -> None:
@@ -310,6 +366,7 @@ class G1Driver(LifecycleNode):
 
     def _publish_status(self) -> None:
         self._watch_writers()
+        self._drop_claim(self.loop)
         snapshot = self.loop.snapshot
         if snapshot.output is None:
             return
@@ -357,7 +414,7 @@ def main(argv: list[str] | None = None) -> int:
         G1Driver,
         argv,
         finish=lambda node, reason: node.give_back(reason),
-        failed=lambda node: node.loop is not None and bool(node.loop.failure),
+        failed=G1Driver.failed,
     )
 
 

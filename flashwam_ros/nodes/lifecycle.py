@@ -60,6 +60,7 @@ CHUNK_QOS = QoSProfile(
 """As commands; a publisher that is gone is noticed within the lease."""
 
 TEAR_DOWN_S = 5.0
+log = logging.getLogger(__name__)
 _SPIN_S = 0.05
 
 
@@ -116,7 +117,7 @@ def run_node(
     make: Callable[[], Node],
     argv: list[str] | None,
     *,
-    finish: Callable[[Node, str], None] | None = None,
+    finish: Callable[[Node, str], bool | None] | None = None,
     failed: Callable[[Node], bool] = lambda node: False,
 ) -> int:
     """Spin a node until SIGINT or SIGTERM, then let it finish while it is still spinning.
@@ -127,12 +128,12 @@ def run_node(
         make: builds the node after rclpy was initialised.
         argv: command line, None for that of the process.
         finish: called with the node and the reason in a thread of its own; spinning goes on until
-        it
-            returns.
+            it returns; False: it could not.
         failed: polled; True ends the node with exit code 1.
 
     Returns:
-        Exit code: 0 after a signal, 1 after a failure.
+        Exit code: 0 after a signal, 1 after a failure, also one of a callback, after which the
+        node still finishes.
     """
     logging.basicConfig(
         level=logging.INFO, format='[%(levelname)s] [%(name)s] %(message)s', stream=sys.stderr
@@ -145,18 +146,27 @@ def run_node(
     executor = NodeExecutor()
     executor.add_node(node)
     finisher: threading.Thread | None = None
+    finished: list[bool | None] = []
     code = 0
     while True:
-        executor.spin_once(timeout_sec=_SPIN_S)
+        try:
+            executor.spin_once(timeout_sec=_SPIN_S)
+        except Exception:
+            log.exception('a callback of %s failed', node.get_name())
+            code = 1
+            received.append('error')
         if failed(node):
             code = 1
             break
         if received and finisher is None:
             if finish is None:
                 break
-            finisher = threading.Thread(target=finish, args=(node, received[0]), daemon=True)
+            finisher = threading.Thread(
+                target=lambda: finished.append(finish(node, received[0])), daemon=True
+            )
             finisher.start()
         if finisher is not None and not finisher.is_alive():
+            code = code if finished and finished[0] is not False else 1
             break
     executor.shutdown(timeout_sec=1.0)
     node.destroy_node()

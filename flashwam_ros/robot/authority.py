@@ -61,6 +61,12 @@ class Authority:
         """Begin to take over, from PASSIVE."""
         self.mode, self.weight, self.reason, self.exiting = Mode.ENGAGE, 0.0, '', False
 
+    def release_again(self) -> None:
+        """The ramp from full weight once more, from PASSIVE."""
+        self.mode, self.weight, self.exiting = Mode.RELEASE, 1.0, True
+        self.reason = 'released_again'
+        self._may_retreat = False
+
     def exit(self, reason: str) -> bool:
         """Begin to give back; True where this call began it.
 

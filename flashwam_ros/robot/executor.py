@@ -48,6 +48,8 @@ class TickOutput:
         session: Session of the last chunk.
         chunk_index: Chunk in execution, -1 for none.
         events: Named events of this tick, ``name: detail``.
+        unheard: Whether the last release ended while the robot was not heard, so that it may not
+            have heard us either: the release is repeated when it is back.
     """
 
     arm_q: np.ndarray
@@ -68,6 +70,7 @@ class TickOutput:
     session: str
     chunk_index: int
     events: tuple[str, ...]
+    unheard: bool = False
 
 
 class Executor:
@@ -115,7 +118,9 @@ class Executor:
         self._home = self._retreat_pose
         self._now_ns = now_ns
         self._fresh = False
+        self._grips_fresh = np.ones(len(self._grippers), dtype=bool)
         self._stopped = False
+        self._unheard = False
         self._barred = ''
         self._activate = False
         self._exits: list[str] = []
@@ -201,7 +206,8 @@ class Executor:
             # A request to give back that came after the one to take over wins.
             self._activate = self._activate and not self._exits
             self._exits.clear()
-            self._try_activation(inp)
+            if not self._release_again(inp):
+                self._try_activation(inp)
             return self._output(None, None, False)
         self._activate = False
         for reason in self._faults(inp, dt):
@@ -213,6 +219,8 @@ class Executor:
             self._plan,
             self._path is not None and self._path_s >= self._path.duration_s,
         )
+        if self.mode is Mode.PASSIVE:
+            self._unheard = not self._fresh
         if self._path is not None and self.mode is not Mode.RETREAT:
             self._path = None
             self._halt('retreat over')
@@ -226,6 +234,7 @@ class Executor:
         """Keep the last finite measurement of every channel; notice the end of a gap."""
         good = np.isfinite(inp.measured_q)
         self._measured = np.where(good, inp.measured_q, self._measured)
+        self._look_at_grippers(inp)
         was, self._fresh = self._fresh, self._safety.fresh(inp)
         if self._authority.exiting or self.mode is Mode.PASSIVE or was == self._fresh:
             return
@@ -241,6 +250,37 @@ class Executor:
             if self._timeline.closed and not self._stopped:
                 self._events.append(f'session_lost: {self._timeline.closed}')
 
+    def _look_at_grippers(self, inp: ExecutorInput) -> None:
+        """A gripper whose service was away goes on from where it is, at its own speed.
+
+        Its command went on without it: chasing that through the torque window would be a slam.
+        """
+        was, self._grips_fresh = self._grips_fresh, self._safety.grippers_fresh(inp)
+        back = self._grippers[self._grips_fresh & ~was]
+        if len(back) and self.mode is not Mode.PASSIVE:
+            position, velocity = self._state.position.copy(), self._state.velocity.copy()
+            position[back], velocity[back] = self._measured[back], 0.0
+            self._state = LimiterState(position, velocity)
+            self._events.append('gripper_back: the command follows the measured position')
+
+    def _release_again(self, inp: ExecutorInput) -> bool:
+        """After a release that nobody may have heard: once more, from the measured pose.
+
+        A link that was cut may have kept every message of the ramp from the robot, which then
+        holds the last target at full weight. Whoever else commands the arms by now has taken them.
+        """
+        if inp.other_writer:
+            self._unheard = False
+        if not (self._unheard and self._fresh):
+            return False
+        self._unheard = self._activate = False
+        self._state = self._limiter.seed(self._measured)
+        self._reset_timeline(self._measured, '')
+        self._safety.reset()
+        self._authority.release_again()
+        self._events.append('released_again: the robot is heard again, the weight goes down anew')
+        return True
+
     def _try_activation(self, inp: ExecutorInput) -> None:
         if not self._activate:
             return
@@ -253,6 +293,10 @@ class Executor:
             why = f'never measured: {", ".join(names)}'
         if not why and not self._fresh:
             why = 'the joint state is stale'
+        if not why and not self._grips_fresh.all():
+            why = 'the state of a gripper is stale: is its service running?'
+        if not why and self._unheard:
+            why = 'the last release was not heard'
         if why:
             self._authority.refuse(why)
             self._events.append(f'activation_refused: {why}')
@@ -344,6 +388,7 @@ class Executor:
             session=self._timeline.session,
             chunk_index=self._timeline.index,
             events=events,
+            unheard=self._unheard,
         )
 
     def _resting(self) -> LimiterState:

@@ -28,6 +28,7 @@ class ExecutorInput:
         remote_stop: L2 or B is pressed on the remote.
         other_writer: Someone else writes the arms or the grippers.
         temperatures: (M,) winding temperatures (deg C), None where unknown.
+        gripper_age_s: (2,) ages of the grippers' states (s), infinite before the first.
     """
 
     now_ns: int
@@ -39,6 +40,7 @@ class ExecutorInput:
     remote_stop: bool = False
     other_writer: bool = False
     temperatures: np.ndarray | None = None
+    gripper_age_s: np.ndarray | None = None
 
 
 class SafetyMonitor:
@@ -59,6 +61,12 @@ class SafetyMonitor:
         """Whether the arm state of this tick can be relied on."""
         young = inp.state_age_s <= self._settings.state_hold_s
         return bool(young and np.isfinite(inp.measured_q[self._arms]).all())
+
+    def grippers_fresh(self, inp: ExecutorInput) -> np.ndarray:
+        """(2,) whether the state of each gripper can be relied on."""
+        if inp.gripper_age_s is None:
+            return np.ones(2, dtype=bool)
+        return np.asarray(inp.gripper_age_s) <= self._settings.state_hold_s
 
     def standing(self, inp: ExecutorInput) -> str:
         """The fault that this input alone shows, '' for none."""
@@ -91,6 +99,10 @@ class SafetyMonitor:
         fault = self.standing(inp)
         if fault:
             return fault
+        if inp.gripper_age_s is not None and (
+            np.asarray(inp.gripper_age_s) > s.state_release_s
+        ).any():
+            return 'gripper_lost'
         if not fresh:
             return ''
         off = np.abs(command[self._arms] - inp.measured_q[self._arms])

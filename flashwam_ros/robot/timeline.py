@@ -168,8 +168,8 @@ class ChunkTimeline:
             run = self._runs[0]
             lost = f'chunk_abandoned: chunk {run.chunk.index} after {run.filled} rows ({why})'
         self._runs.clear()
-        if self._last >= 0:
-            self.closed = self.closed or why or 'reset'
+        if self._last >= 0 and not self.closed:
+            self.closed, self._end_ns = why or 'reset', now_ns
         self._path = _Path(now_ns, np.array(hold, dtype=np.float64), self._row_ns)
         return lost
 
@@ -260,8 +260,11 @@ class ChunkTimeline:
         return self._runs[0].chunk.index if self._runs and self._runs[0].started else -1
 
     def idle_since_ns(self, now_ns: int) -> int | None:
-        """End of the last chunk of a session that waits for its next one, else None."""
-        if self.closed or self._runs or self._end_ns is None or now_ns < self._end_ns:
+        """Since when a session has nothing to execute, None before its first chunk.
+
+        From the end of its last chunk, or from when it was closed: nobody will send more.
+        """
+        if self._runs or self._end_ns is None or now_ns < self._end_ns:
             return None
         return self._end_ns
 

@@ -19,6 +19,7 @@ from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.robot.description import load_description
 from flashwam_ros.robot.kinematics import Kinematics
 from flashwam_ros.wire import endpoints
+from flashwam_ros.wire.arms_claim import ArmsClaim
 from flashwam_ros.wire.participant import DomainError, open_participant
 from flashwam_ros.wire.robot_bus import ARM_SLOTS, ArmCommand, RobotBus
 
@@ -113,14 +114,21 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='flashwam release', description=__doc__.split('\n')[0])
     parser.add_argument('--domain', type=int, default=1, help='DDS domain: 0 robot, 1 twin')
     parser.add_argument('--interface', default='lo', help='network interface of the robot')
+    parser.add_argument('--if-held', action='store_true',
+                        help='do nothing where no driver of this machine has left the arms held')
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format='%(message)s')
+    claim = ArmsClaim(args.domain, args.interface)
+    if args.if_held and not claim.taken:
+        log.info('the driver did not hold the arms: nothing to release')
+        return 0
     log.info('releasing the arms on domain %d, interface %s', args.domain, args.interface)
     try:
         release(args.domain, args.interface)
     except (ReleaseError, DomainError) as error:
         log.error('not released: %s', error)
         return 1
+    claim.drop()
     log.info('released: the weight is 0')
     return 0
 

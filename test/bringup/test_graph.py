@@ -64,7 +64,8 @@ def test_real_robot_is_the_same_graph_without_the_twin(tmp_path):
 def test_driver_has_time_to_retreat_and_is_followed_by_a_release():
     driver = graph(unitree_domain='7')['g1_driver']
     assert driver.stop_timeout_s == DRIVER_STOP_TIMEOUT_S > 12.0
-    assert driver.on_crash[-5:] == ('release', '--domain', '7', '--interface', 'lo')
+    assert driver.on_crash[-6:] == (
+        'release', '--if-held', '--domain', '7', '--interface', 'lo')  # fmt: skip
 
 
 def test_two_stacks_share_nothing():

@@ -100,6 +100,42 @@ def test_a_clean_end_needs_no_release(stack, process):
     assert running.supervisor.exit_codes == {'g1_driver': 0}
 
 
+def test_a_closed_terminal_costs_no_orderly_stop(stack, process, stub_folder):
+    """Closing the window: SIGHUP, and every write to the terminal fails from then on."""
+    running = stack(process('twin', outlive_others=True), process('g1_driver', 'slow'))
+
+    def hung_up(name, line):
+        raise OSError(5, 'Input/output error')
+
+    running.supervisor._sink = hung_up
+    running.supervisor.request_stop('SIGHUP')
+    events = running.ended()
+    assert events[2:] == ['g1_driver SIGINT', 'g1_driver end', 'twin SIGTERM', 'twin end']
+    assert running.supervisor.exit_codes == {'g1_driver': 0, 'twin': 0}
+
+
+def test_an_error_of_the_supervisor_itself_still_gives_the_arms_back(
+    process, stub_folder, monkeypatch
+):
+    monkeypatch.setitem(graph_module.EXECUTABLES, 'stub', 'stub_process')
+    release = ('python3', '-m', 'stub_process', 'release', 'release', str(stub_folder))
+    graph = Graph((process('twin', outlive_others=True), process('policy', 'slow'),
+                   process('g1_driver', 'stubborn', stop_timeout_s=0.3, on_crash=release)))
+    supervisor = Supervisor(graph, sink=lambda name, line: None)
+
+    def broken():
+        wait_until(lambda: len((stub_folder / 'events').read_text().split('\n')) > 3, 'start')
+        raise RuntimeError('a defect')
+
+    monkeypatch.setattr(supervisor, '_handle_time', broken)
+    with pytest.raises(RuntimeError, match='a defect'):
+        supervisor.run()
+    events = (stub_folder / 'events').read_text().splitlines()[3:]
+    assert events.index('g1_driver SIGINT') < events.index('release end')
+    assert 'policy end' in events, 'it had time to end by itself'
+    assert not any(child.popen.poll() is None for child in supervisor._all())
+
+
 def test_a_stubborn_process_is_terminated_and_then_killed(stack, process):
     running = stack(process('policy', 'stubborn', stop_timeout_s=0.2, kill_timeout_s=0.2))
     running.supervisor.request_stop('enough')

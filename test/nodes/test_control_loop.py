@@ -31,6 +31,7 @@ class PerfectRobot:
         self.grippers = {'left': 5.4, 'right': 5.4}
         self.arm_commands = []
         self.buttons = frozenset()
+        self.gripper_age_ns = 0
         self.fault = None
 
     def lowstate(self):
@@ -49,7 +50,9 @@ class PerfectRobot:
         return self.lowstate()
 
     def gripper_state(self, side):
-        return SimpleNamespace(q=self.grippers[side], dq=0.0)
+        return SimpleNamespace(
+            q=self.grippers[side], dq=0.0, arrival_ns=time.monotonic_ns() - self.gripper_age_ns
+        )
 
     def write_arm(self, command):
         if self.fault and len(self.arm_commands) > 50:
@@ -154,7 +157,36 @@ def test_a_failing_tick_gives_the_arms_back_and_is_reported(loop, robot):
     loop.activate()
     wait_for(lambda: loop.failure)
     assert loop.failure == 'RuntimeError: broken'
-    wait_for(lambda: robot.arm_commands[-1][1].weight == 0.0)
+    weights = [command.weight for _, command in robot.arm_commands]
+    assert weights[-1] == 0.0, 'whoever sees the failure may close the wire'
+    assert np.abs(np.diff(weights)).max() < 0.05, 'down from where it was, not by way of 1'
+    assert not loop.holds
+
+
+def test_a_release_that_fails_too_is_known_to_hold_the_arms(loop, robot):
+    loop.activate()
+    assert loop.wait_mode((Mode.HOLD,), LIMIT_S)
+    robot.wait_lowstate = lambda timeout_s, newer_than_ns=0: None
+    robot.fault = RuntimeError('broken')
+    wait_for(lambda: loop.failure)
+    assert loop.holds
+
+
+def test_a_gripper_service_that_dies_gives_the_arms_back(loop, robot):
+    loop.activate()
+    assert loop.wait_mode((Mode.HOLD,), LIMIT_S)
+    robot.gripper_age_ns = 2_000_000_000
+    assert loop.wait_mode((Mode.PASSIVE,), LIMIT_S)
+    assert loop.snapshot.output.reason == 'gripper_lost'
+    loop.activate()
+    wait_for(lambda: any('is its service running?' in event for event in loop.events))
+
+
+def test_only_a_tick_that_has_heard_of_it_counts(loop):
+    wait_for(lambda: loop.snapshot.now_ns > 0)
+    later_ns = time.monotonic_ns() + 100_000_000
+    assert loop.wait_mode((Mode.PASSIVE,), LIMIT_S, later_ns)
+    assert loop.snapshot.now_ns > later_ns
 
 
 def test_missed_ticks_are_skipped_not_made_up_for(robot):

@@ -18,12 +18,16 @@ from std_srvs.srv import Trigger  # noqa: E402
 
 from flashwam_ros.msg import ActionChunk, AppliedActions, DriverStatus  # noqa: E402
 from flashwam_ros.nodes import convert  # noqa: E402
+from flashwam_ros.nodes.g1_driver import make_executor  # noqa: E402
 from flashwam_ros.nodes.lifecycle import CHUNK_QOS, COMMAND_QOS, SENSOR_QOS, STATUS_QOS  # noqa: E402
 from flashwam_ros.nodes.lifecycle_client import LifecycleClient, NodeUnavailableError  # noqa: E402
 from flashwam_ros.robot import chunk as robot_chunk  # noqa: E402
 from flashwam_ros.robot.contract import RobotContract  # noqa: E402
+from flashwam_ros.robot.executor import ExecutorInput, Mode  # noqa: E402
 from flashwam_ros.robot.settings import load_settings  # noqa: E402
+from flashwam_ros.wire.arms_claim import ArmsClaim  # noqa: E402
 from flashwam_ros.wire.release import ReleaseError, release  # noqa: E402
+from flashwam_ros.wire.release import main as release_main  # noqa: E402
 from flashwam_ros.wire.robot_bus import RobotBus  # noqa: E402
 from flashwam_ros.wire.sim_bus import SimBus, SimulatorTimeoutError  # noqa: E402
 
@@ -216,6 +220,7 @@ def test_release_after_a_kill(rig):
     with pytest.raises(ReleaseError, match='commanding the arms right now'):
         release(DOMAIN, 'lo')
     rig.processes.end('g1_driver', signal.SIGKILL)
+    assert ArmsClaim(DOMAIN, 'lo').taken
     weights = []
     done = threading.Event()
 
@@ -226,13 +231,40 @@ def test_release_after_a_kill(rig):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    release(DOMAIN, 'lo')
+    assert release_main(['--if-held', '--domain', str(DOMAIN), '--interface', 'lo']) == 0
     rig.sim.wait_state(5.0, 'weight', 0.0)
+    assert not ArmsClaim(DOMAIN, 'lo').taken
     done.set()
     watcher.join()
     assert weights[0] == 1.0
     assert np.all(np.diff(weights) <= 0)
     assert len({round(weight, 2) for weight in weights}) > 5, 'a ramp, no jump'
+
+
+def test_a_driver_that_dies_while_it_holds_nothing_is_followed_by_no_motion(rig):
+    rig.active()
+    rig.driver.deactivate(SLOW_S)
+    rig.until(lambda: not ArmsClaim(DOMAIN, 'lo').taken, what='claim dropped')
+    rig.processes.end('g1_driver', signal.SIGKILL)
+    assert release_main(['--if-held', '--domain', str(DOMAIN), '--interface', 'lo']) == 0
+    assert rig.sim_weight() == 0.0
+
+
+def test_the_retreat_leads_to_where_the_arms_were_taken():
+    """The built-in controller of a robot has its own arm pose: known only from where they are."""
+    pose, now_ns = HOME.copy(), time.monotonic_ns()
+    pose[3] = pose[10] = -0.3
+    executor = make_executor(CONTRACT)
+    executor.activate(now_ns)
+    modes = []
+    while not modes or modes[-1] is not Mode.PASSIVE or len(modes) < 5:
+        now_ns += 16_000_000
+        output = executor.tick(ExecutorInput(now_ns, pose, np.zeros_like(pose), 0.002))
+        modes += [] if modes and modes[-1] is output.mode else [output.mode]
+        if output.mode is Mode.HOLD and not output.reason:
+            executor.deactivate('over')
+    assert Mode.RETREAT in modes
+    np.testing.assert_allclose(output.command[:14], pose[:14], atol=1e-6)
 
 
 def test_no_robot_no_configuration(processes, listener):

@@ -112,6 +112,7 @@ FAULTS = {
     'second_writer': {'other_writer': True},
     'overheating': {'temperatures': np.array([40.0, 101.0])},
     'state_lost': {'state_age_s': 1.1},
+    'gripper_lost': {'gripper_age_s': np.array([0.0, 1.1])},
 }
 
 
@@ -275,6 +276,65 @@ def test_a_gap_before_the_first_chunk_costs_no_session():
     rig.run(0.3)
     assert not any(e.startswith('session_lost') for e in rig.events)
     rig.send(0, smooth_rows(rig.out.command, 16))
+
+
+def test_a_release_that_nobody_heard_is_repeated_when_the_robot_is_back():
+    """A cut cable: the ramp went nowhere, the robot still holds the last target at weight 1."""
+    rig = Rig().engaged()
+    cut = {'state_age_s': 5.0, 'follow': False}
+    rig.until(Mode.PASSIVE, **cut)
+    assert rig.out.unheard and not rig.out.write
+    rig.executor.activate(rig.now)
+    rig.tick(**cut)
+    assert rig.out.mode is Mode.PASSIVE, 'not taken over by a jump of the weight to 0'
+    rig.measured = rig.measured + 0.02
+    rig.executor.activate(rig.now)
+    first = rig.tick()
+    assert (first.mode, first.weight, first.reason) == (Mode.RELEASE, 1.0, 'released_again')
+    assert np.allclose(first.command[ARM], rig.measured[ARM])
+    ramp = [out.weight for out in rig.until(Mode.PASSIVE)]
+    assert ramp[0] > 0.99 and (np.diff(ramp) <= 0).all()
+    assert len(ramp) == pytest.approx(2.0 / 0.004, abs=3)
+    assert not rig.out.unheard
+    rig.executor.activate(rig.now)
+    assert rig.tick().mode is Mode.ENGAGE
+
+
+def test_a_release_is_not_repeated_where_somebody_else_commands_by_now():
+    rig = Rig().engaged()
+    rig.until(Mode.PASSIVE, state_age_s=5.0, follow=False)
+    rig.run(0.1, other_writer=True)
+    rig.run(0.1)
+    assert rig.out.mode is Mode.PASSIVE
+
+
+def test_a_gripper_that_comes_back_does_not_slam():
+    rig = Rig().engaged()
+    rows = np.tile(support.home(), (16, 1))
+    rows[:, 14:] -= np.linspace(0.1, 1.5, 16)[:, None]
+    rig.send(0, rows)
+    stuck = support.home()[15]
+    away = {'gripper_age_s': np.array([0.0, 0.5])}
+    rig.run(0.8, **away)
+    rig.measured = rig.measured.copy()
+    rig.measured[15] = stuck
+    before = rig.out.command[14]
+    rig.tick(gripper_age_s=np.zeros(2))
+    assert 'gripper_back: the command follows the measured position' in rig.events
+    assert abs(rig.out.command[15] - stuck) <= CONTRACT.velocity[15] * 0.004 + 1e-9
+    assert abs(rig.out.command[14] - before) < 0.1, 'the other one goes on'
+
+
+def test_a_closed_session_does_not_hold_the_arms_for_ever():
+    rig = Rig().engaged()
+    rig.send(0, smooth_rows(support.home(), 16))
+    rig.run(0.3)
+    rig.run(0.3, state_age_s=0.4)
+    assert any(event.startswith('session_lost') for event in rig.events)
+    rig.run(4.0)
+    assert rig.out.mode is Mode.HOLD
+    rig.until(Mode.PASSIVE, limit_s=20.0)
+    assert rig.out.reason == 'no_chunk'
 
 
 def test_values_that_are_not_finite_count_as_lost_state():
@@ -472,11 +532,13 @@ class Watch:
             assert out.weight == 0.0
             self.engaged = False
             return
-        self.engaged |= out.mode is Mode.ENGAGE
+        again = any(event.startswith('released_again') for event in out.events)
+        self.engaged |= out.mode is Mode.ENGAGE or again
         assert self.engaged, 'authority without ENGAGE'
         assert (np.abs(out.gripper_q - measured[14:]) <= 0.18 + 1e-9).all()
         if last is None or not last.write:
-            assert out.mode is Mode.ENGAGE and out.weight == 0.0
+            begins = (Mode.RELEASE, 1.0) if again else (Mode.ENGAGE, 0.0)
+            assert (out.mode, out.weight) == begins
             return
         change = out.weight - last.weight
         part = dt / QUICK.ramp_s + 1e-9
