@@ -166,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help='only episodes with this label or outcome')
     parser.add_argument('--min-quality', type=float, default=None, help='0..100')
     parser.add_argument('--fps', type=float, default=contract.row_rate_hz,
-                        help='rows per s (default: the contract\'s, which keeps rows exact)')
+                        help='rows per s (default: the contract\'s, see docs/data.md)')
     options = parser.parse_args(argv)
     report = reporter('export')
     selection = Selection(tuple(options.task), tuple(options.label), options.min_quality)
