@@ -8,6 +8,7 @@ parameters `session`, `prompt`, `seed` and `execution` as they are then; `deacti
 
 from __future__ import annotations
 
+import json
 import sys
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
@@ -76,6 +77,7 @@ class PolicyNode(LifecycleNode):
         self._stale_s = declare(
             self, 'stale_after', 0.5, 'age (s) at which a camera counts as dead', bounds=(0.1, 10)
         )
+        declare(self, 'model', '', 'said by this node: what its server serves', read_only=False)
         declare(self, 'session', '', 'name of the next session', read_only=False)
         declare(self, 'arm', '', 'blind code of the next session, with arms', read_only=False)
         declare(self, 'prompt', '', 'instruction of the next session', read_only=False)
@@ -106,6 +108,7 @@ class PolicyNode(LifecycleNode):
             lambda: self.get_clock().now().nanoseconds,
             self._period_s,
             self._stale_s,
+            blind=bool(self._arms_file),
         )
         self._create_entities()
         try:
@@ -134,6 +137,7 @@ class PolicyNode(LifecycleNode):
             return
         loaded = self._worker.load(partial(self._make_policy, self._choice)).result(LOAD_LIMIT_S)
         self._loaded[''] = loaded
+        self.set_parameters([Parameter('model', value=json.dumps(loaded.model))])
         for warning in loaded.warnings:
             self.get_logger().warning(warning)
         self.get_logger().info(
@@ -305,9 +309,9 @@ class PolicyNode(LifecycleNode):
             loaded = self._loaded.get(self._arm)
             problems = loaded.mode_problems if loaded is not None else {}
             if parameter.name == 'execution' and parameter.value in problems:
+                why = 'this arm cannot' if self._arms_file else problems[parameter.value]
                 return SetParametersResult(
-                    successful=False,
-                    reason=f'{parameter.value} is refused: {problems[parameter.value]}',
+                    successful=False, reason=f'{parameter.value} is refused: {why}'
                 )
             if parameter.name == 'seed' and parameter.value < 0:
                 return SetParametersResult(successful=False, reason='seed must not be negative')
@@ -317,8 +321,9 @@ class PolicyNode(LifecycleNode):
         """Put this arm in charge of the next session; why not, '' where it is."""
         if arm not in self._loaded:
             return f'arm {arm!r} is not loaded; there are {len(self._loaded)}'
-        if arm != self._arm and self._worker is not None:
-            self._worker.choose(arm)
+        worker = self._worker
+        if worker is not None and (arm != self._arm or worker.state.state == 'error'):
+            worker.choose(arm)
         self._arm = arm
         return ''
 

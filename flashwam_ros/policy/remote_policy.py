@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import itertools
+import socket
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
@@ -14,12 +16,15 @@ import numpy as np
 from flashwam_ros.policy.handshake import Handshake, describe
 from flashwam_ros.policy.msgpack_numpy import LIMIT_BYTES, MessageError, pack, unpack
 from flashwam_ros.policy.protocol import HistoryError, KeyFrame, PolicyError, Prediction
-from flashwam_ros.policy.server import IMAGE
+from flashwam_ros.policy.server import IMAGE, cut
 from flashwam_ros.robot.contract import RobotContract
 
 CONNECT_S = 5.0
 ANSWER_S = 20.0
 """Longer than any chunk that a robot could wait for; the driver lets go long before."""
+
+UNHEARD_MS = 20_000
+"""How long what was sent may stay unacknowledged by the other machine."""
 
 
 def ask_handshake(address: str) -> Handshake:
@@ -156,21 +161,41 @@ class RemotePolicy:
         self._update('imagine', rows, [], imagine=True)
 
     def warm_up(self) -> float:
-        """Two chunks on grey images.
+        """Two chunks executed on grey images, and the prediction after each.
 
         Returns:
-            Seconds from asking for the second one to having it.
+            Seconds from grounding the second one to having the chunk after it: the key frames of a
+            whole chunk are on their way then, as they are whenever a robot moves.
         """
+        contract = self.contract
         images = {
             camera.key: np.full((camera.height, camera.width, 3), 128, np.uint8)
-            for camera in self.contract.cameras
+            for camera in contract.cameras
         }
-        for _ in range(2):
-            self.reset('', 0)
-            self.observe(KeyFrame(images, dict.fromkeys(images, 0), 0))
-            latency_s = self.predict().latency_s
+        due_ns = itertools.count()
+
+        def observe() -> None:
+            at_ns = next(due_ns)
+            self.observe(KeyFrame(images, dict.fromkeys(images, at_ns), at_ns))
+
         self.reset('', 0)
-        return sum(latency_s.values())
+        observe()
+        chunk = self.predict()
+        for _ in range(2):
+            rows = chunk.positions[chunk.first_row :]
+            for _ in range(len(rows) * contract.key_frames_per_frame
+                           // contract.actions_per_frame):
+                observe()
+            begun = time.perf_counter()
+            self.ground(rows)
+            chunk = self.predict()
+            spent_s = time.perf_counter() - begun
+        self.reset('', 0)
+        return spent_s
+
+    def close(self) -> None:
+        """Leave the server to others; the next `reset` would connect again."""
+        self._drop()
 
     # -- the wire ---------------------------------------------------------------------------------
 
@@ -234,7 +259,7 @@ class RemotePolicy:
         """A late reply must not be taken for the next one."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.socket.close()
+            cut(connection)
 
 
 def _connect(address: str):
@@ -251,6 +276,9 @@ def _connect(address: str):
     except (OSError, ValueError, WebSocketException) as error:
         raise PolicyError(f'there is no policy server at {address} ({error}): start it there with '
                           'flashwam serve CHECKPOINT, or open the tunnel to it') from error
+    # A send has no limit of its own: a server that vanished would hold the policy's thread.
+    if hasattr(socket, 'TCP_USER_TIMEOUT'):
+        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_MS)
     try:
         return connection, Handshake.from_metadata(_reply(connection, CONNECT_S))
     except PolicyError as error:

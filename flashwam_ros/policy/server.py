@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import http
 import logging
+import math
 import signal
 import socket
 import sys
@@ -37,6 +38,8 @@ IMAGE = 'observation.images.'
 _FAULT, _BUSY = 1011, 1013
 # Whoever comes back at once may find that its own last connection is still being closed.
 _TURN_S = 2.0
+# A tunnel hides that a client vanished: its near end is alive. Robots ask every second.
+_SILENT_S = 15.0
 # A client whose cable was pulled must not hold the server for ever; the protocol has no pings.
 _KEEPALIVE_S = 5
 
@@ -144,7 +147,7 @@ class ServedEpisode:
 
 
 class PolicyServer:
-    """Serves one policy; one client at a time holds the episode.
+    """Serves one policy; one client at a time holds the episode, until it is gone or silent.
 
     Args:
         policy: what is served; used in the thread of whoever holds the episode.
@@ -162,11 +165,13 @@ class PolicyServer:
 
         self._policy, self._metadata = policy, pack(handshake.to_metadata())
         self._held = threading.Lock()
+        self._holder, self._asked_at = None, 0.0
         self._open: set = set()
         try:
             self._server = serve(
                 self._client, host, port, compression=None, max_size=LIMIT_BYTES,
                 ping_interval=None, process_request=_health,
+                origins=[None],  # browsers send one: no web page may take the robot's model
             )  # fmt: skip
         except OSError as error:
             raise PolicyError(f'cannot listen at {host}:{port}: {error.strerror}') from error
@@ -184,8 +189,27 @@ class PolicyServer:
     def _cut(self) -> None:
         """Older releases of websockets leave this to us, newer ones wait for polite clients."""
         for connection in tuple(self._open):
-            with contextlib.suppress(OSError):
-                connection.socket.shutdown(socket.SHUT_RDWR)
+            cut(connection)
+
+    def _take(self, connection) -> bool:
+        """Whether this connection holds the episode now; a holder that is silent loses it."""
+        if not self._held.acquire(timeout=_TURN_S):
+            if time.monotonic() - self._asked_at < _SILENT_S:
+                return False
+            log.warning('a client that was silent for %.0f s loses its place', _SILENT_S)
+            cut(self._holder)
+            if not self._held.acquire(timeout=_TURN_S):
+                return False
+        self._holder, self._asked_at = connection, time.monotonic()
+        return True
+
+    def _serve(self, episode: ServedEpisode, data: str | bytes) -> bytes:
+        """The reply to one message of the holder, who is not silent meanwhile."""
+        self._asked_at = math.inf
+        try:
+            return pack(episode.handle(unpack(_binary(data))))
+        finally:
+            self._asked_at = time.monotonic()
 
     def _client(self, connection) -> None:
         """One connection; it holds the episode from its first request on."""
@@ -199,14 +223,14 @@ class PolicyServer:
             connection.send(self._metadata)
             episode = ServedEpisode(self._policy)
             for data in connection:
-                if not held and not self._held.acquire(timeout=_TURN_S):
+                if not held and not self._take(connection):
                     _refuse(connection, _BUSY, 'another client is using this server: it holds one '
                             'episode at a time')
                     return
                 if not held:
                     log.info('%s: begins', who)
                 held = True
-                connection.send(pack(episode.handle(unpack(_binary(data)))))
+                connection.send(self._serve(episode, data))
         except ConnectionClosed:
             pass
         except (PolicyError, MessageError) as error:
@@ -220,6 +244,12 @@ class PolicyServer:
             if held:
                 self._held.release()
                 log.info('%s: gone', who)
+
+
+def cut(connection) -> None:
+    """Closing alone would send nothing while the connection's own thread reads."""
+    with contextlib.suppress(OSError):
+        connection.socket.shutdown(socket.SHUT_RDWR)
 
 
 def _binary(data: str | bytes) -> bytes:

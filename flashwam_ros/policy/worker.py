@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from flashwam_ros.policy.loop import (
+    Ground,
     Imagine,
     Predict,
     PredictExecuteLoop,
@@ -28,6 +29,9 @@ from flashwam_ros.robot.contract import RobotContract
 
 log = logging.getLogger(__name__)
 
+UNSAID = 'the model could not be asked'
+AGAIN_S = 5.0
+"""How often a policy that could not be warmed up is tried again."""
 _IDLE_WAIT_S = 0.01
 _KEPT_FRAMES = 4
 
@@ -41,12 +45,14 @@ class Loaded:
         warm_s: seconds that a warm prediction takes.
         warnings: see `Policy.warnings`.
         mode_problems: see `Policy.mode_problems`.
+        model: of a server, see `Handshake.model`; () for a policy in this process.
     """
 
     name: str
     warm_s: float
     warnings: tuple[str, ...] = ()
     mode_problems: Mapping[str, str] = field(default_factory=dict)
+    model: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,11 @@ class WorkerState:
     Attributes:
         state: 'empty', 'ready', 'running' or 'error'.
         reason: why it is in error, else ''.
-        session: current session, '' for none.
+        session: current or last session; '' for none, and where it is the policy that is in error.
         predicted: index of the newest predicted chunk, -1 for none.
         grounded: index of the newest grounded chunk, -1 for none.
-        chunk_latency_s: time from the start of a prediction to its chunk, s: the last one's while
-            an episode runs, else a fresh one's on grey images.
+        chunk_latency_s: time to a chunk from the grounding that let it be predicted, s: the last
+            one's while an episode runs, else a fresh one's on grey images (`Policy.warm_up`).
         slack_s: slack of the last started chunk, s.
         events: named events so far in this session.
     """
@@ -88,6 +94,9 @@ class PolicyWorker:
         now_ns: the clock of all stamps, ns.
         frame_period_s: nominal camera frame period, s.
         stale_after_s: age beyond which a camera counts as dead, s.
+        blind: of a failing policy nothing is said or logged but `UNSAID`; for the arms of a study,
+            which their words, and a server's address, would tell apart. Not while loading, when no
+            trial runs.
     """
 
     def __init__(
@@ -97,6 +106,7 @@ class PolicyWorker:
         now_ns: Callable[[], int],
         frame_period_s: float = 0.05,
         stale_after_s: float = 0.5,
+        blind: bool = False,
     ):
         self.contract = contract
         self.state = WorkerState()
@@ -104,10 +114,12 @@ class PolicyWorker:
         self._now_ns = now_ns
         self._frame_period_s = frame_period_s
         self._stale_after_s = stale_after_s
+        self._blind = blind
         self._policy: Policy | None = None
-        self._arms: dict[str, tuple[Policy, float]] = {}
+        self._arms: dict[str, Policy] = {}
+        self._warm_s: dict[Policy, float] = {}
         self._loop: PredictExecuteLoop | None = None
-        self._imagining_s = 0.0
+        self._before_s, self._warmed_at = 0.0, 0.0
         self._recent = {camera.key: deque(maxlen=_KEPT_FRAMES) for camera in contract.cameras}
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name='policy', daemon=True)
@@ -127,6 +139,7 @@ class PolicyWorker:
         future: Future = Future()
 
         def work() -> None:
+            policy = None
             try:
                 policy = make_policy()
                 differences = self.contract.differences(policy.contract)
@@ -135,14 +148,16 @@ class PolicyWorker:
                         'the policy was made for another robot contract: ' + '; '.join(differences)
                     )
                 warm_s = policy.warm_up()
-                self._policy = policy
-                self._arms.update(dict.fromkeys(arms, (policy, warm_s)))
+                self._policy, self._warm_s[policy] = policy, warm_s
+                self._arms.update(dict.fromkeys(arms, policy))
                 self.state = WorkerState(state='ready', chunk_latency_s=warm_s)
                 future.set_result(
-                    Loaded(policy.name, warm_s, policy.warnings, policy.mode_problems)
+                    Loaded(policy.name, warm_s, policy.warnings, policy.mode_problems,
+                           getattr(policy, 'model', ()))
                 )
             except Exception as error:
                 log.exception('the policy cannot be loaded')
+                _leave(policy)
                 self.state = WorkerState(state='error', reason=f'{type(error).__name__}: {error}')
                 future.set_exception(error)
 
@@ -150,11 +165,17 @@ class PolicyWorker:
         return future
 
     def choose(self, arm: str) -> None:
-        """Use another loaded policy from the next episode on; never while one is running."""
+        """Use another loaded policy from the next episode on; never while one is running.
+
+        After an error, or where it was not warm any more, it is warmed up first.
+        """
 
         def work() -> None:
-            self._policy, warm_s = self._arms[arm]
-            self.state = WorkerState(state='ready', chunk_latency_s=warm_s)
+            failed, self._policy = self._failed, self._arms[arm]
+            if failed or self._cold:
+                self._warm_up()
+            else:
+                self.state = WorkerState('ready', chunk_latency_s=self._warm_s[self._policy])
 
         self._queue.put(work)
 
@@ -187,17 +208,34 @@ class PolicyWorker:
 
     def _run(self) -> None:
         while True:
-            wait = _IDLE_WAIT_S if self._loop is not None else None
             try:
-                event = self._queue.get(timeout=wait)
+                event = self._queue.get(timeout=self._wait_s())
             except queue.Empty:
                 self._guarded(self._work)
                 continue
             if event is None:
+                for policy in {*self._arms.values(), self._policy}:
+                    _leave(policy)
                 return
             self._guarded(event)
             if self._queue.empty():
                 self._guarded(self._work)
+
+    def _wait_s(self) -> float | None:
+        """How long to wait for an event before going on without one, None: for ever."""
+        if self._loop is not None:
+            return _IDLE_WAIT_S
+        return AGAIN_S if self._failed and self._cold else None
+
+    @property
+    def _failed(self) -> bool:
+        """Whether there is an error that is not that of a session."""
+        return self.state.state == 'error' and not self.state.session
+
+    @property
+    def _cold(self) -> bool:
+        """Whether the policy could not be warmed up."""
+        return self._policy is not None and self._policy not in self._warm_s
 
     def _guarded(self, call: Callable[[], None]) -> None:
         """Any failure ends the episode with its reason; the thread lives on for the next one."""
@@ -219,9 +257,9 @@ class PolicyWorker:
         self.state = WorkerState(state='running', session=session)
         if self._policy is None:
             raise PolicyError('no policy is loaded: configure the node first')
-        check_mode(self._policy, mode)
-        self._policy.reset(prompt, seed)
-        self._imagining_s = 0.0
+        self._call(check_mode, self._policy, mode)
+        self._call(self._policy.reset, prompt, seed)
+        self._before_s = 0.0
         self._loop = PredictExecuteLoop(
             mode, self.contract, self._frame_period_s, self._stale_after_s
         )
@@ -232,12 +270,38 @@ class PolicyWorker:
 
     def _end(self) -> None:
         self._loop = None
-        state = 'ready' if self.state.state == 'running' else self.state.state
-        latency_s = self.state.chunk_latency_s
         if self._policy is not None:
             # One chunk that met a busy moment must not bar every episode that follows.
-            latency_s = self._policy.warm_up()
-        self.state = replace(self.state, state=state, chunk_latency_s=latency_s)
+            self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Note the time that it took, or be in error, which is then not that of a session.
+
+        The error of a session stays readable until the next one.
+        """
+        self._warmed_at = time.monotonic()
+        self._warm_s.pop(self._policy, None)
+        try:
+            latency_s = self._call(self._policy.warm_up)
+        except Exception as error:  # noqa: BLE001 (whatever it is: nothing may begin with it)
+            reason = f'{type(error).__name__}: {error}'
+            if reason != self.state.reason:
+                log.error('the policy cannot be warmed up: %s', reason)
+            self.state = replace(self.state, state='error', reason=reason, session='')
+            return
+        self._warm_s[self._policy] = latency_s
+        self.state = replace(self.state, chunk_latency_s=latency_s)
+        if self.state.state == 'running' or self._failed:
+            self.state = replace(self.state, state='ready', reason='')
+
+    def _call(self, call: Callable, *values):
+        """Call the policy; blind, its failure says nothing of it."""
+        try:
+            return call(*values)
+        except Exception:
+            if self._blind:
+                raise PolicyError(UNSAID) from None
+            raise
 
     def _add_frame(self, camera: str, image: np.ndarray, stamp_ns: int) -> None:
         if camera in self._recent:
@@ -247,6 +311,9 @@ class PolicyWorker:
 
     def _work(self) -> None:
         """Run jobs until events wait or nothing is due."""
+        tried_s = time.monotonic() - self._warmed_at
+        if self._failed and self._cold and tried_s >= AGAIN_S:
+            self._warm_up()  # no episode would end the error; a server may be back by now
         while self._loop is not None and self._queue.empty():
             now_ns = self._now_ns()
             if self._loop.predicted:
@@ -256,15 +323,14 @@ class PolicyWorker:
             if job is None:
                 return
             begun = time.perf_counter()
-            prediction = run_job(self._policy, job)
+            prediction = self._call(run_job, self._policy, job)
             ready = self._loop.finish(job, prediction)
             spent_s = time.perf_counter() - begun
-            if isinstance(job, Imagine):
-                self._imagining_s = spent_s
+            if isinstance(job, Ground | Imagine):
+                self._before_s += spent_s
             if isinstance(job, Predict):
-                latency_s = self._imagining_s + spent_s
-                self.state = replace(self.state, chunk_latency_s=latency_s)
-                self._imagining_s = 0.0
+                self.state = replace(self.state, chunk_latency_s=self._before_s + spent_s)
+                self._before_s = 0.0
             for chunk in ready:
                 self._on_chunk(chunk)
             self._refresh()
@@ -279,3 +345,10 @@ class PolicyWorker:
             slack_s=slack_s,
             events=tuple(loop.events),
         )
+
+
+def _leave(policy: Policy | None) -> None:
+    """Drop a policy; one with a connection gives it up."""
+    close = getattr(policy, 'close', None)
+    if close is not None:
+        close()

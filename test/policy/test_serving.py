@@ -8,6 +8,7 @@ import http.client
 import re
 import socket
 import threading
+import time
 
 import msgpack
 import numpy as np
@@ -17,12 +18,13 @@ pytest.importorskip('torch')
 pytest.importorskip('websockets')
 
 from key_frame_support import CONTRACT, frame, imagining, run_chunk
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.sync.server import serve
 
 from flashwam_ros.imaging import encode_jpeg
 from flashwam_ros.policy import remote_policy
+from flashwam_ros.policy import server as server_module
 from flashwam_ros.policy.backends import PolicyChoice, make_policy
 from flashwam_ros.policy.handshake import Handshake
 from flashwam_ros.policy.loop import check_mode
@@ -196,6 +198,83 @@ def test_one_client_holds_the_episode(folder):
         first.connection.close()
         third = StockClient(server.address)
         assert isinstance(third.ask(reset=True, prompt='x'), dict)
+
+
+def test_a_client_that_vanished_behind_a_tunnel_loses_its_place(folder, monkeypatch):
+    monkeypatch.setattr(server_module, '_TURN_S', 0.2)
+    with serving(folder) as server:
+        first, second = StockClient(server.address), StockClient(server.address)
+        first.ask(reset=True, prompt='x')
+        assert 'another client is using' in second.ask(reset=True, prompt='x')
+        monkeypatch.setattr(server_module, '_SILENT_S', 0.1)
+        third = StockClient(server.address)
+        assert isinstance(third.ask(reset=True, prompt='x'), dict)
+        with pytest.raises(ConnectionClosed):
+            first.ask(obs=observation())
+
+
+def test_a_long_prediction_is_not_silence(monkeypatch):
+    monkeypatch.setattr(server_module, '_TURN_S', 0.1)
+    monkeypatch.setattr(server_module, '_SILENT_S', 0.1)
+    begun, done = threading.Event(), threading.Event()
+
+    class Slow:
+        contract = CONTRACT
+
+        def reset(self, prompt, seed):
+            begun.set()
+            done.wait(10)
+
+    with running(PolicyServer(Slow(), Handshake(contract=CONTRACT), port=0)) as server:
+        first, second = StockClient(server.address), StockClient(server.address)
+        first.connection.send(msgpack.packb({'reset': True}))
+        assert begun.wait(10)
+        time.sleep(0.3)
+        assert 'another client is using' in second.ask(reset=True)
+        done.set()
+        assert 'server_timing' in msgpack.unpackb(first.connection.recv(10))
+
+
+def test_a_web_page_cannot_take_the_server(folder):
+    with serving(folder) as server:
+        with pytest.raises(InvalidStatus) as refused:
+            connect(server.address, compression=None, origin='http://evil.example').__enter__()
+        assert refused.value.response.status_code == 403
+        assert StockClient(server.address).metadata
+
+
+def test_a_closed_policy_leaves_the_server_to_others(folder):
+    with serving(folder) as server:
+        policy = RemotePolicy(server.address, CONTRACT)
+        policy.reset('x', 0)
+        policy.close()
+        policy.close()
+        assert isinstance(StockClient(server.address).ask(reset=True, prompt='x'), dict)
+
+
+@pytest.mark.skipif(not hasattr(socket, 'TCP_USER_TIMEOUT'), reason='Linux has it')
+def test_what_is_sent_has_a_limit_of_time(folder):
+    with serving(folder) as server:
+        policy = RemotePolicy(server.address, CONTRACT)
+        option = socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT
+        assert policy._connection.socket.getsockopt(*option) == 20_000
+
+
+def test_warming_up_sends_what_a_moving_robot_sends():
+    """The key frames of a whole chunk; what they cost on the way counts."""
+    late_s, chunk = 0.3, np.zeros(SHAPE, np.float32)
+
+    def answer(request):
+        if request.get('compute_kv_cache'):
+            time.sleep(late_s if len(request['obs']) == 8 else 0)
+        return msgpack.packb({} if 'reset' in request or 'state' in request
+                             else {'action': array(chunk)})
+
+    with stock_server(answer) as (address, asked):
+        seconds = RemotePolicy(address, CONTRACT).warm_up()
+    assert seconds >= late_s
+    assert [len(request['obs']) for request in asked if request.get('state')] == [4, 8]
+    assert asked[-1]['reset'], 'it is left reset'
 
 
 def drive(policy, mode):
