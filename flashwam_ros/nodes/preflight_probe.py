@@ -26,7 +26,7 @@ from flashwam_ros.nodes.preflight_inputs import PreflightInputs
 from flashwam_ros.nodes.rollout_recorder import RolloutRecorder
 from flashwam_ros.policy.handshake import is_server
 from flashwam_ros.robot.contract import RobotContract
-from flashwam_ros.trials.checkpoint_facts import contract_differences
+from flashwam_ros.trials.checkpoint_facts import contract_differences, server_problems, servers_of
 from flashwam_ros.trials.observations import CameraSeen, Observations, PolicySeen, RobotSeen
 from flashwam_ros.wam.promotion import promotion_problem
 from flashwam_ros.wire.services import RobotServices
@@ -114,17 +114,18 @@ class PreflightProbe:
             streams, self._streams = self._streams, {}
             driver = list(self._driver)
         joints = self._recorder.joints
-        names = ('checkpoint', 'frame_period')
+        lag_s = self._lag_s(joints)  # before anything is asked: that takes time
+        names = 'checkpoint', 'frame_period', 'model', 'arms'
         parameters = self._policy.parameters(*names) if self._policy is not None else {}
         return Observations(
             robot=self._robot(mode, driver, joints),
             cameras=self._cameras(streams),
-            policy=self._policy_seen(backend, str(parameters.get(names[0]) or ''), driver),
+            policy=self._policy_seen(backend, parameters, driver),
             clock_step_s=max(np.abs(np.diff(offsets)), default=0) * 1e-9,
-            state_lag_s=self._lag_s(joints),
+            state_lag_s=lag_s,
             free_gib=self._free_gib(),
             execution=execution,
-            frame_period_s=float(parameters.get(names[1], Observations.frame_period_s)),
+            frame_period_s=float(parameters.get('frame_period', Observations.frame_period_s)),
         )
 
     def close(self) -> None:
@@ -220,7 +221,9 @@ class PreflightProbe:
             image=message_to_rgb(stream.newest),
         )
 
-    def _policy_seen(self, backend: str, folder: str, driver: list) -> PolicySeen:
+    def _policy_seen(
+        self, backend: str, parameters: Mapping[str, object], driver: list
+    ) -> PolicySeen:
         if self._policy is None:
             told = bool(driver) and 'contract' in driver[-1][1]
             return PolicySeen('', contract_differences=self._of_driver(driver) if told else None)
@@ -230,6 +233,9 @@ class PreflightProbe:
         # The reason of an earlier session does not stand in the way of the next one.
         failed = status.state == 'error' and status.session == ''
         state = 'ready' if status.state == 'error' and not failed else status.state
+        reason = status.reason if failed else ''
+        folder, model, arms = (str(parameters.get(name) or '')
+                               for name in ('checkpoint', 'model', 'arms'))
         differences, promoted = (), None
         if backend == 'wam' and not is_server(folder):
             try:
@@ -237,11 +243,16 @@ class PreflightProbe:
             except (OSError, ValueError) as error:
                 differences = (str(error),)
             promoted = promotion_problem(folder) is None
+        if backend == 'wam':
+            problem, theirs = server_problems(
+                servers_of(folder, model, arms), self._contract, blind=bool(arms))
+            differences += theirs
+            state, reason = ('error', reason or problem) if problem else (state, reason)
         differences += self._of_driver(driver)
         # A model that takes no time has not been warmed up; the script of the expert has no need.
         cold = backend == 'wam' and status.chunk_latency <= 0.0
         return PolicySeen(
-            backend, state, status.reason if failed else '',
+            backend, state, reason,
             None if cold else status.chunk_latency, differences, promoted, folder,
         )  # fmt: skip
 

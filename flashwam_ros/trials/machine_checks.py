@@ -55,7 +55,7 @@ def contract(seen: Observations) -> CheckResult:
     differences = seen.policy.contract_differences
     measured = None
     if differences is not None:
-        # The policy node has compared what the server said; a stock one says nothing.
+        # A stock server says nothing.
         fits = 'nothing against it' if is_server(seen.policy.checkpoint) else 'equal'
         measured = '; '.join(differences[:3]) or fits
         measured += f'; and {len(differences) - 3} more' if len(differences) > 3 else ''

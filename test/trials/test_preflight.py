@@ -2,13 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every check of the preflight, green and red, from made-up observations."""
 
+import contextlib
 import dataclasses
 import json
+import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from flashwam_ros.policy.handshake import Handshake
+from flashwam_ros.policy.server import PolicyServer
 from flashwam_ros.resources import share_path
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.robot.settings import load_settings
@@ -281,3 +286,80 @@ def test_a_folder_without_a_contract(tmp_path):
     (tmp_path / 'contract.json').write_text('{}')
     with pytest.raises(ValueError, match='no robot contract'):
         contract_differences(tmp_path, CONTRACT)
+
+
+# -- a model behind a server ----------------------------------------------------------------------
+
+MODEL = ('a' * 64, 1, 2, 'own')
+
+
+@contextlib.contextmanager
+def served(port=0, contract=CONTRACT, model=MODEL):
+    """A policy server that is only asked what it serves."""
+    sha256, video, action, sampler = model
+    server = PolicyServer(None, Handshake('m', sha256, contract, video, action, sampler),
+                          port=port)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server.address
+    finally:
+        server.close()
+        thread.join(10)
+
+
+def seen_with_server(address, model=MODEL, arms='', **status):
+    """What the probe sees of a policy node that is ready with this server."""
+    probe_module = pytest.importorskip('flashwam_ros.nodes.preflight_probe')
+    probe = object.__new__(probe_module.PreflightProbe)
+    said = SimpleNamespace(**{'state': 'ready', 'session': '', 'reason': '',
+                              'chunk_latency': 0.2, **status})
+    probe._policy, probe._contract = object(), CONTRACT
+    probe._recorder = SimpleNamespace(policy=(said, 0), now_ns=lambda: 0)
+    parameters = {'checkpoint': address, 'model': json.dumps(model), 'arms': arms}
+    return replace(GREEN, policy=probe._policy_seen('wam', parameters, []))
+
+
+def red_of(seen):
+    return [result.name for result in preflight(seen).of_level('red')]
+
+
+def test_a_server_that_answers_as_it_did_is_green():
+    with served() as address:
+        assert red_of(seen_with_server(address)) == []
+
+
+def test_a_server_that_died_is_red():
+    with served() as address:
+        pass
+    seen = seen_with_server(address)
+    assert red_of(seen) == ['policy_warm']
+    assert 'there is no policy server at' in seen.policy.reason
+
+
+@pytest.mark.parametrize('model', [('b' * 64, 1, 2, 'own'), ('a' * 64, 1, 1, 'own'),
+                                   ('a' * 64, 1, 2, 'euler')])  # fmt: skip
+def test_a_server_that_was_replaced_is_red(model):
+    with served(model=model) as address:
+        seen = seen_with_server(address)
+    assert red_of(seen) == ['policy_warm']
+    assert 'by now, not what was loaded (aaaaaaaaaaaa 1v/2a own)' in seen.policy.reason
+
+
+def test_a_server_of_another_robot_by_now_is_red():
+    with served(contract=replace(CONTRACT, row_rate_hz=30.0)) as address:
+        seen = seen_with_server(address)
+    assert red_of(seen) == ['contract']
+
+
+def test_in_a_study_all_servers_are_asked_and_none_is_named(tmp_path):
+    with served() as address, served() as other:
+        arms = tmp_path / 'arms.json'
+        arms.write_text(json.dumps({
+            code: {'policy': 'wam', 'checkpoint': at, 'sha256': MODEL[0], 'served': MODEL[1:]}
+            for code, at in (('t.K7', address), ('t.C4', other))}))
+        assert red_of(seen_with_server(address, (), str(arms))) == []
+    seen = seen_with_server(address, (), str(arms))
+    assert red_of(seen) == ['policy_warm']
+    assert seen.policy.reason == 'the model could not be asked'
+    assert 'ws://' not in preflight(seen).table()
