@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import time
@@ -278,7 +279,8 @@ def _connect(address: str):
                           'flashwam serve CHECKPOINT, or open the tunnel to it') from error
     # A send has no limit of its own: a server that vanished would hold the policy's thread.
     if hasattr(socket, 'TCP_USER_TIMEOUT'):
-        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_MS)
+        with contextlib.suppress(OSError):  # closed by now: what it said first is still to be read
+            connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_MS)
     try:
         return connection, Handshake.from_metadata(_reply(connection, CONNECT_S))
     except PolicyError as error:

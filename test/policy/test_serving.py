@@ -260,6 +260,12 @@ def test_what_is_sent_has_a_limit_of_time(folder):
         assert policy._connection.socket.getsockopt(*option) == 20_000
 
 
+def test_a_server_that_speaks_and_leaves_is_heard():
+    for _ in range(20):
+        with running(PolicyServer(None, Handshake('m', contract=CONTRACT), port=0)) as server:
+            assert ask_handshake(server.address).checkpoint == 'm'
+
+
 def test_warming_up_sends_what_a_moving_robot_sends():
     """The key frames of a whole chunk; what they cost on the way counts."""
     late_s, chunk = 0.3, np.zeros(SHAPE, np.float32)
