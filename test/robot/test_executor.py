@@ -548,12 +548,17 @@ class Watch:
         velocity = (out.command - last.command) / dt
         assert (out.command <= np.maximum(CONTRACT.upper, last.command) + 1e-9).all()
         assert (out.command >= np.minimum(CONTRACT.lower, last.command) - 1e-9).all()
-        assert (np.abs(velocity) <= CONTRACT.velocity + 1e-6).all()
+        # The command of a gripper that comes back is put to where the gripper is, in one step.
+        back = any(event.startswith('gripper_back') for event in out.events)
+        smooth = ARM if back or self.back else slice(None)
+        self.back = back
+        assert (np.abs(velocity) <= CONTRACT.velocity + 1e-6)[smooth].all()
         before = np.concatenate([last.arm_dq, self.gripper_velocity])
-        assert (np.abs(velocity - before) <= CONTRACT.acceleration * dt + 1e-6).all()
+        assert (np.abs(velocity - before) <= CONTRACT.acceleration * dt + 1e-6)[smooth].all()
         self.gripper_velocity = velocity[14:]
 
     gripper_velocity = np.zeros(2)
+    back = False
 
 
 @settings(max_examples=100, deadline=None)
@@ -607,6 +612,7 @@ def test_no_sequence_of_events_breaks_the_rules(events, seed):
             # A stall is one long step: real speeds are lower than the accounted ones.
             rig.tick()
             watch.last = None if not rig.out.write else rig.out
+            watch.engaged |= rig.out.mode in (Mode.ENGAGE, Mode.RELEASE)
             watch.gripper_velocity = rig.executor._state.velocity[14:]
             continue
         go(ticks, **inputs)
