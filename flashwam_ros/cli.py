@@ -56,7 +56,7 @@ VERBS: dict[str, Verb] = {
     'train-teacher': Verb('training.teacher:main', 'train a world-action model'),
     'distill': Verb('training.distill:main', 'make a student of few steps out of a teacher'),
     'evaluate': Verb('training.evaluate:main', 'success of a policy in the simulator, in process'),
-    'serve': Verb('policy.server:main', 'a model for a robot on another machine'),
+    'serve': Verb('bringup.serve:main', 'a model for a robot on another machine'),
     'table': Verb('training.table:main', 'every policy of a plan: run, intervals, tests, plots'),
     'promote': Verb('training.promote:main', 'check a student and mark it as deployable'),
 }

@@ -1,6 +1,6 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`flashwam serve`: a world-action model for a robot on another machine.
+"""A server of one policy for robots on other machines.
 
 Speaks the websocket protocol of the LingBot-VA server (docs/serving.md has the table), so that
 its stock clients work: `reset`, then `infer` and `compute_kv_cache` in turn. Three things go
@@ -11,17 +11,14 @@ execute).
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import http
 import logging
 import math
-import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -279,73 +276,3 @@ def _keep_alive(connection: socket.socket) -> None:
     for name in ('TCP_KEEPIDLE', 'TCP_KEEPINTVL', 'TCP_KEEPCNT'):
         if hasattr(socket, name):
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), _KEEPALIVE_S)
-
-
-def handshake_of(path, policy, steps: tuple[int, int], sampler: str = 'own') -> Handshake:
-    """What is said of a checkpoint folder that was loaded as a policy.
-
-    Args:
-        path: checkpoint folder.
-        policy: the policy made of it.
-        steps: denoising steps of video and action that it runs with.
-        sampler: 'own' or 'euler', as it was loaded.
-    """
-    from flashwam_ros.training.results import checkpoint_name, manifest_sha256
-
-    return Handshake(
-        checkpoint=checkpoint_name(path), sha256=manifest_sha256(path), contract=policy.contract,
-        video_steps=steps[0], action_steps=steps[1], sampler=sampler, warnings=policy.warnings,
-        mode_problems=policy.mode_problems,
-    )  # fmt: skip
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    from flashwam_ros.training.results import SAMPLERS, parse_steps
-
-    parser = argparse.ArgumentParser(prog='flashwam serve', description=__doc__.splitlines()[0])
-    parser.add_argument('checkpoint', help='folder of the model, or a name under models/')
-    parser.add_argument('--steps', type=parse_steps, default=(0, 0),
-                        help='like 1v/2a; default: as the checkpoint says')
-    parser.add_argument('--sampler', choices=SAMPLERS, default='own',
-                        help='euler replaces what the checkpoint stores')
-    parser.add_argument('--host', default='127.0.0.1',
-                        help='address to listen at; there is no password: keep to this machine '
-                        'and an SSH tunnel, or to a network of your own (default %(default)s)')
-    parser.add_argument('--port', type=int, default=PORT, help='default %(default)s')
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until SIGINT or SIGTERM."""
-    from flashwam_ros.policy.wam_policy import load_wam_policy
-    from flashwam_ros.training.table_plan import find_checkpoint
-
-    options = _parse(argv)
-    logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s', datefmt='%H:%M:%S')
-    logging.getLogger('websockets').setLevel(logging.ERROR)
-    path = find_checkpoint(options.checkpoint)
-    if path is None:
-        sys.stderr.write(f'flashwam serve: no checkpoint {options.checkpoint!r} in models/ or '
-                         'among what was trained here\n')
-        return 2
-    try:
-        policy = load_wam_policy(path, *options.steps, sampler=options.sampler)
-        for warning in policy.warnings:
-            log.warning(warning)
-        warm_ms = 1e3 * policy.warm_up()
-        handshake = handshake_of(path, policy, policy.steps, options.sampler)
-        server = PolicyServer(policy, handshake, options.host, options.port)
-    except PolicyError as error:
-        sys.stderr.write(f'flashwam serve: {error}\n')
-        return 2
-    for name in (signal.SIGINT, signal.SIGTERM):
-        # Not in this thread: it is the one that serves.
-        signal.signal(name, lambda *_: threading.Thread(target=server.close).start())
-    log.info('%s at %dv/%da, a warm chunk takes %.0f ms; serving at %s (checkpoint:=%s)',
-             path.name, *policy.steps, warm_ms, server.address, server.address)
-    server.run()
-    return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())

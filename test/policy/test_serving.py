@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.sync.server import serve
 
+from flashwam_ros.bringup.serve import handshake_of
 from flashwam_ros.imaging import encode_jpeg
 from flashwam_ros.policy import remote_policy
 from flashwam_ros.policy import server as server_module
@@ -30,7 +31,7 @@ from flashwam_ros.policy.handshake import Handshake
 from flashwam_ros.policy.loop import check_mode
 from flashwam_ros.policy.protocol import HistoryError, PolicyError
 from flashwam_ros.policy.remote_policy import RemotePolicy, ask_handshake
-from flashwam_ros.policy.server import PolicyServer, handshake_of
+from flashwam_ros.policy.server import PolicyServer
 from flashwam_ros.policy.wam_policy import load_wam_policy
 from flashwam_ros.training.results import manifest_sha256
 
