@@ -22,6 +22,9 @@ from flashwam_ros.robot.safety import ExecutorInput, SafetyMonitor
 from flashwam_ros.robot.settings import DriverSettings, load_settings
 from flashwam_ros.robot.timeline import ChunkTimeline
 
+AGAIN_S = 30.0
+"""After a longer silence of the robot nothing is commanded that nobody has asked for."""
+
 __all__ = ['Executor', 'ExecutorInput', 'Mode', 'TickOutput']
 
 
@@ -120,7 +123,7 @@ class Executor:
         self._fresh = False
         self._grips_fresh = np.ones(len(self._grippers), dtype=bool)
         self._stopped = False
-        self._unheard = False
+        self._unheard, self._released_ns = False, now_ns
         self._barred = ''
         self._activate = False
         self._exits: list[str] = []
@@ -220,7 +223,7 @@ class Executor:
             self._path is not None and self._path_s >= self._path.duration_s,
         )
         if self.mode is Mode.PASSIVE:
-            self._unheard = not self._fresh
+            self._unheard, self._released_ns = not self._fresh, self._now_ns
         if self._path is not None and self.mode is not Mode.RETREAT:
             self._path = None
             self._halt('retreat over')
@@ -267,11 +270,13 @@ class Executor:
         """After a release that nobody may have heard: once more, from the measured pose.
 
         A link that was cut may have kept every message of the ramp from the robot, which then
-        holds the last target at full weight. Whoever else commands the arms by now has taken them.
+        holds the last target at full weight. Whoever else commands the arms by now has taken them,
+        and a robot that was away for long may have been started anew: that is a person's matter.
         """
         if inp.other_writer:
             self._unheard = False
-        if not (self._unheard and self._fresh):
+        away_s = (self._now_ns - self._released_ns) * 1e-9
+        if not (self._unheard and self._fresh) or away_s > AGAIN_S or self._safety.standing(inp):
             return False
         self._unheard = self._activate = False
         self._state = self._limiter.seed(self._measured)
@@ -296,7 +301,7 @@ class Executor:
         if not why and not self._grips_fresh.all():
             why = 'the state of a gripper is stale: is its service running?'
         if not why and self._unheard:
-            why = 'the last release was not heard'
+            why = 'the last release was not heard: `flashwam release`, then start the driver anew'
         if why:
             self._authority.refuse(why)
             self._events.append(f'activation_refused: {why}')

@@ -300,6 +300,18 @@ def test_a_release_that_nobody_heard_is_repeated_when_the_robot_is_back():
     assert rig.tick().mode is Mode.ENGAGE
 
 
+@pytest.mark.parametrize(('silent_s', 'fault'), [(40.0, {}), (1.0, {'tilt_rad': 0.6})])
+def test_nothing_is_commanded_after_a_long_silence_or_to_a_fallen_robot(silent_s, fault):
+    rig = Rig().engaged()
+    rig.until(Mode.PASSIVE, state_age_s=5.0, follow=False)
+    rig.tick(step_ns=int(silent_s * 1e9), state_age_s=5.0, follow=False)
+    rig.run(0.2, **fault)
+    assert rig.out.mode is Mode.PASSIVE and rig.out.unheard
+    rig.executor.activate(rig.now)
+    rig.tick(**fault)
+    assert rig.out.mode is Mode.PASSIVE and 'refused' in rig.out.reason
+
+
 def test_a_release_is_not_repeated_where_somebody_else_commands_by_now():
     rig = Rig().engaged()
     rig.until(Mode.PASSIVE, state_age_s=5.0, follow=False)
