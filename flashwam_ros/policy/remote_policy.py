@@ -17,7 +17,8 @@ import numpy as np
 from flashwam_ros.policy.handshake import Handshake, describe
 from flashwam_ros.policy.msgpack_numpy import LIMIT_BYTES, MessageError, pack, unpack
 from flashwam_ros.policy.protocol import HistoryError, KeyFrame, PolicyError, Prediction
-from flashwam_ros.policy.server import IMAGE, cut
+from flashwam_ros.policy.server import cut
+from flashwam_ros.policy.wire_chunk import IMAGE, from_wire, to_wire
 from flashwam_ros.robot.contract import RobotContract
 
 CONNECT_S = 5.0
@@ -114,13 +115,8 @@ class RemotePolicy:
         """Ask for the next chunk; `latency_s` tells the server's time from the way there."""
         if self._initial is None:
             raise HistoryError('predict before the initial key frame was observed')
-        begun = time.perf_counter()
-        reply = self._ask({'obs': self._group[-1] if self._group else self._initial})
-        positions = self._positions(reply.get('action'))
-        spent_s = time.perf_counter() - begun
-        there_s = min(_server_s(reply), spent_s)
-        self._spent['predict'] = there_s
-        self._spent['network'] += spent_s - there_s
+        newest = self._group[-1] if self._group else self._initial
+        positions = self._positions(self._timed('predict', {'obs': newest}))
         latency_s, self._spent = dict(self._spent), defaultdict(float)
         first_row = self.contract.actions_per_frame if self._predicted == 0 else 0
         self._unexecuted.append(positions[:first_row])
@@ -212,31 +208,31 @@ class RemotePolicy:
         self._connection, self._handshake = connection, handshake
 
     def _update(self, part: str, rows: np.ndarray, obs: list, imagine: bool) -> None:
-        contract = self.contract
-        shape = (contract.frames_per_chunk, contract.actions_per_frame, len(contract.channels))
-        if rows.shape != (contract.rows_per_chunk, shape[2]) or not np.isfinite(rows).all():
+        wanted = (self.contract.rows_per_chunk, len(self.contract.channels))
+        if rows.shape != wanted or not np.isfinite(rows).all():
             raise HistoryError(f'chunk {self._grounded}: rows of shape {rows.shape} or not finite')
-        begun = time.perf_counter()
-        reply = self._ask({
+        self._timed(part, {
             'obs': obs, 'compute_kv_cache': True, 'imagine': imagine,
-            'state': rows.reshape(shape).transpose(2, 0, 1).astype(np.float32),
+            'state': to_wire(rows, self.contract),
         })  # fmt: skip
+
+    def _timed(self, part: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Ask; the server's time counts for this part of the latency, the rest as network."""
+        begun = time.perf_counter()
+        reply = self._ask(request)
         spent_s = time.perf_counter() - begun
         there_s = min(_server_s(reply), spent_s)
         self._spent[part] += there_s
         self._spent['network'] += spent_s - there_s
+        return reply
 
-    def _positions(self, action: Any) -> np.ndarray:
-        """(C, K, n) as it came -> (R, C) float64."""
-        contract = self.contract
-        channels = len(contract.channels)
-        shape = (channels, contract.frames_per_chunk, contract.actions_per_frame)
-        if not isinstance(action, np.ndarray) or action.shape != shape:
-            got = getattr(action, 'shape', type(action).__name__)
+    def _positions(self, reply: dict[str, Any]) -> np.ndarray:
+        try:
+            return from_wire(reply, 'action', self.contract)
+        except MessageError as error:
             self._drop()
-            raise PolicyError(f'{self._address}: a chunk of shape {got}, this robot takes '
-                              f'{shape}: the model was made for another one')
-        return np.asarray(action, np.float64).transpose(1, 2, 0).reshape(-1, channels)
+            raise PolicyError(f'{self._address}: {error}: its model was made for another robot') \
+                from error
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """One request and its reply; after any trouble the connection is gone."""

@@ -27,11 +27,11 @@ from flashwam_ros.imaging import ImageError, decode_jpeg, to_policy_size
 from flashwam_ros.policy.handshake import Handshake
 from flashwam_ros.policy.msgpack_numpy import LIMIT_BYTES, MessageError, pack, unpack
 from flashwam_ros.policy.protocol import HistoryError, KeyFrame, Policy, PolicyError
+from flashwam_ros.policy.wire_chunk import IMAGE, from_wire, to_wire
 
 log = logging.getLogger(__name__)
 
 PORT = 29536
-IMAGE = 'observation.images.'
 _FAULT, _BUSY = 1011, 1013
 # Whoever comes back at once may find that its own last connection is still being closed.
 _TURN_S = 2.0
@@ -59,6 +59,7 @@ class ServedEpisode:
 
         Raises:
             PolicyError: the request does not fit the protocol or the history.
+        MessageError: `state` is not a chunk.
         """
         begun = time.perf_counter()
         if not isinstance(request, Mapping):
@@ -77,7 +78,9 @@ class ServedEpisode:
         if not self._prompted:
             raise HistoryError('the first request of an episode is reset, with a prompt')
         if request.get('compute_kv_cache'):
-            rows = self._rows(request.get('state'))
+            rows = from_wire(request, 'state', self._contract)
+            if not np.isfinite(rows).all():
+                raise HistoryError('state holds values that are not finite')
             if request.get('imagine'):
                 self._policy.imagine(rows)
             else:
@@ -100,9 +103,7 @@ class ServedEpisode:
             first = obs[0] if isinstance(obs, list) and len(obs) == 1 else obs
             self._observe(first)
             self._started = True
-        positions = self._policy.predict().positions
-        shape = (self._contract.frames_per_chunk, self._contract.actions_per_frame, -1)
-        return {'action': positions.reshape(shape).transpose(2, 0, 1).astype(np.float32)}
+        return {'action': to_wire(self._policy.predict().positions, self._contract)}
 
     def _ground(self, obs: Any, rows: np.ndarray) -> None:
         for entry in obs if isinstance(obs, list) else [obs]:
@@ -128,19 +129,6 @@ class ServedEpisode:
         # The protocol has no stamps; the client looks after time, here only the order counts.
         self._frames += 1
         self._policy.observe(KeyFrame(images, dict.fromkeys(images, self._frames), self._frames))
-
-    def _rows(self, state: Any) -> np.ndarray:
-        """(C, K, n) as sent -> (R, C) float64."""
-        contract = self._contract
-        channels = len(contract.channels)
-        shape = (channels, contract.frames_per_chunk, contract.actions_per_frame)
-        if not isinstance(state, np.ndarray) or state.shape != shape:
-            got = getattr(state, 'shape', type(state).__name__)
-            raise HistoryError(f'state has shape {got}, this model takes {shape}')
-        rows = np.asarray(state, np.float64).transpose(1, 2, 0).reshape(-1, channels)
-        if not np.isfinite(rows).all():
-            raise HistoryError('state holds values that are not finite')
-        return rows
 
 
 class PolicyServer:

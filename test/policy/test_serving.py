@@ -426,7 +426,7 @@ def test_our_client_with_a_stock_server():
     (b'\xc1', 'not a msgpack message'),
     (msgpack.packb([1]), 'answered with list'),
     (msgpack.packb({'action': array(np.zeros((30, 2, 8), np.float32))}), r'shape \(30, 2, 8\)'),
-    (msgpack.packb({}), 'a chunk of shape NoneType'),
+    (msgpack.packb({}), 'action has shape NoneType'),
 ])  # fmt: skip
 def test_answers_that_are_none(reply, said):
     with stock_server(lambda request: b'\x80' if request.get('reset') else reply) as (address, _):

@@ -2,14 +2,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """A study of the scripted expert, and a rig that needs neither robot nor time."""
 
+import contextlib
 import json
 import os
 import socket
+import threading
 
+from flashwam_ros.policy.handshake import Handshake
+from flashwam_ros.policy.server import PolicyServer
+from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.trials.rehearsal import find_summary
 from flashwam_ros.trials.study import study_from
 
 STAGES = {'reached': 'at it', 'grasped': 'held', 'lifted': 'up'}
+
+
+@contextlib.contextmanager
+def server_that_says(port=0, **said):
+    """A policy server that is only asked what it serves."""
+    said = {'sha256': 'a' * 64, 'contract': RobotContract.load(), 'video_steps': 1,
+            'action_steps': 2, 'sampler': 'own', **said}
+    server = PolicyServer(None, Handshake('m', **said), port=port)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server.address
+    finally:
+        server.close()
+        thread.join(10)
 
 
 def study_values(**changes):

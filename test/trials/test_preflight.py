@@ -2,18 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every check of the preflight, green and red, from made-up observations."""
 
-import contextlib
 import dataclasses
 import json
-import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from study_support import server_that_says
 
-from flashwam_ros.policy.handshake import Handshake
-from flashwam_ros.policy.server import PolicyServer
 from flashwam_ros.resources import share_path
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.robot.settings import load_settings
@@ -293,19 +290,9 @@ def test_a_folder_without_a_contract(tmp_path):
 MODEL = ('a' * 64, 1, 2, 'own')
 
 
-@contextlib.contextmanager
 def served(port=0, contract=CONTRACT, model=MODEL):
-    """A policy server that is only asked what it serves."""
-    sha256, video, action, sampler = model
-    server = PolicyServer(None, Handshake('m', sha256, contract, video, action, sampler),
-                          port=port)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        yield server.address
-    finally:
-        server.close()
-        thread.join(10)
+    names = ('sha256', 'video_steps', 'action_steps', 'sampler')
+    return server_that_says(port, contract=contract, **dict(zip(names, model, strict=True)))
 
 
 def seen_with_server(address, model=MODEL, arms='', **status):

@@ -2,23 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Study files: what is refused, what is hashed, and what becomes of one in fieldtrial."""
 
-import contextlib
 import json
 import shutil
-import threading
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import yaml
-from study_support import small_study, study_values
+from study_support import server_that_says, small_study, study_values
 
 from flashwam_ros.bringup.settings import Settings
 from flashwam_ros.policy.backends import PolicyChoice, read_arms
-from flashwam_ros.policy.handshake import Handshake
 from flashwam_ros.policy.protocol import PolicyError
-from flashwam_ros.policy.server import PolicyServer
-from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.training.results import manifest_sha256
 from flashwam_ros.trials import compile as compilation
 from flashwam_ros.trials.compile import compile_study, fieldtrial_study, task_seed
@@ -163,20 +158,6 @@ class TestCompiled:
         with pytest.raises(StudyError, match=r'(?s)no-waits.*no-ahead'):
             compile_study(small_study(arms=arms), tmp_path / 's')
         assert list(tmp_path.iterdir()) == []
-
-
-@contextlib.contextmanager
-def server_that_says(port=0, **said):
-    """A policy server that is only asked what it serves."""
-    said = {'video_steps': 1, 'action_steps': 2, 'sampler': 'own', **said}
-    server = PolicyServer(None, Handshake('m', 'a' * 64, RobotContract.load(), **said), port=port)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        yield server.address
-    finally:
-        server.close()
-        thread.join(10)
 
 
 def study_with_server(address, execution):
