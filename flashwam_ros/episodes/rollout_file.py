@@ -89,5 +89,5 @@ def _start(index: int, start_ns: int, slack_s: float) -> AppliedChunk:
     return AppliedChunk(
         session='', index=index, first_row=0, start_ns=start_ns, row_duration_s=0.0,
         positions=np.zeros((0, 0)), row_stamps_ns=(), key_frame_due_ns=(), complete=False,
-        slack_s=slack_s, boundary_jump_rad=0.0, limited_ticks=0,
+        slack_s=slack_s, boundary_jump_rad=0.0, limited_ticks=0, arm_limited_ticks=0,
     )  # fmt: skip

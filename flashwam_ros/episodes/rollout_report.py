@@ -62,6 +62,11 @@ def write_report(
     return summary
 
 
+def undrawn(rollouts: Path) -> list[Path]:
+    """Folders below ``rollouts`` whose film and plot are still to be drawn, oldest first."""
+    return sorted(path.parent for path in rollouts.glob(f'*/{RECORDING}'))
+
+
 def draw(folder: Path, limit_s: float = DRAW_LIMIT_S) -> str:
     """Draw the recording of a folder in a child process; what went wrong, '' for nothing."""
     root = str(Path(flashwam_ros.__file__).parents[1])

@@ -73,4 +73,5 @@ def applied_to_msg(
     msg.slack = float(applied.slack_s)
     msg.boundary_jump = float(applied.boundary_jump_rad)
     msg.limited_ticks = int(applied.limited_ticks)
+    msg.arm_limited_ticks = int(applied.arm_limited_ticks)
     return msg

@@ -108,3 +108,10 @@ def make_policy(
             choice.sha256,
         )
     raise PolicyError(f"there is no policy '{choice.policy}', only {', '.join(BACKENDS)}")
+
+
+def leave(policy: Policy | None) -> None:
+    """Drop a policy; one with a connection gives it up."""
+    close = getattr(policy, 'close', None)
+    if close is not None:
+        close()

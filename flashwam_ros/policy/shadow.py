@@ -252,7 +252,7 @@ class Witness:
             row_duration_s=running.chunk.row_duration_s, positions=positions,
             row_stamps_ns=tuple(map(int, running.instants_ns[1:])),
             key_frame_due_ns=(), complete=complete, slack_s=running.slack_s,
-            boundary_jump_rad=0.0, limited_ticks=0,
+            boundary_jump_rad=0.0, limited_ticks=0, arm_limited_ticks=0,
         )  # fmt: skip
 
     def _distance(self, running: _Running, executed: np.ndarray, source: str) -> ChunkDistance:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from flashwam_ros.policy.backends import leave
 from flashwam_ros.policy.loop import (
     Ground,
     Imagine,
@@ -157,7 +158,7 @@ class PolicyWorker:
                 )
             except Exception as error:
                 log.exception('the policy cannot be loaded')
-                _leave(policy)
+                leave(policy)
                 self.state = WorkerState(state='error', reason=f'{type(error).__name__}: {error}')
                 future.set_exception(error)
 
@@ -215,7 +216,7 @@ class PolicyWorker:
                 continue
             if event is None:
                 for policy in {*self._arms.values(), self._policy}:
-                    _leave(policy)
+                    leave(policy)
                 return
             self._guarded(event)
             if self._queue.empty():
@@ -345,10 +346,3 @@ class PolicyWorker:
             slack_s=slack_s,
             events=tuple(loop.events),
         )
-
-
-def _leave(policy: Policy | None) -> None:
-    """Drop a policy; one with a connection gives it up."""
-    close = getattr(policy, 'close', None)
-    if close is not None:
-        close()

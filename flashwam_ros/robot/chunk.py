@@ -129,6 +129,7 @@ class AppliedChunk:
         slack_s: End of the predecessor minus arrival (s); negative means late.
         boundary_jump_rad: Largest |first target - command in force| of an arm joint at the start.
         limited_ticks: Ticks on which the limiter intervened.
+        arm_limited_ticks: Those on which it did for a joint of an arm.
     """
 
     session: str
@@ -143,6 +144,7 @@ class AppliedChunk:
     slack_s: float
     boundary_jump_rad: float
     limited_ticks: int
+    arm_limited_ticks: int
 
     def __post_init__(self) -> None:
         """Freeze the array."""

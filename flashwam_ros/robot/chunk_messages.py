@@ -74,4 +74,6 @@ def applied_from_msg(msg: Any) -> AppliedChunk:
         slack_s=msg.slack,
         boundary_jump_rad=msg.boundary_jump,
         limited_ticks=msg.limited_ticks,
+        # Recordings from before there was such a field say no more than the sum.
+        arm_limited_ticks=getattr(msg, 'arm_limited_ticks', msg.limited_ticks),
     )

@@ -17,7 +17,7 @@ from flashwam_ros.robot.chunk import ActionChunk, AppliedChunk, ChunkRejected
 from flashwam_ros.robot.clearance import PathCheck, PathChecker, RetreatPath, plan_retreat
 from flashwam_ros.robot.contract import GRIPPER_GROUPS, RobotContract
 from flashwam_ros.robot.kinematics import Kinematics
-from flashwam_ros.robot.limits import LONGEST_STEP_S, Limiter, LimiterState
+from flashwam_ros.robot.limits import LONGEST_STEP_S, Limiter, LimiterState, LimitReport
 from flashwam_ros.robot.safety import ExecutorInput, SafetyMonitor
 from flashwam_ros.robot.settings import DriverSettings, load_settings
 from flashwam_ros.robot.timeline import ChunkTimeline
@@ -227,11 +227,11 @@ class Executor:
         if self._path is not None and self.mode is not Mode.RETREAT:
             self._path = None
             self._halt('retreat over')
-        limited = self._move(dt)
+        report = self._move(dt)
         started, done = self._timeline.record(
-            before, (self._now_ns, self._state.position), limited
+            before, (self._now_ns, self._state.position), report
         )
-        return self._output(started, done, limited)
+        return self._output(started, done, report.limited)
 
     def _look(self, inp: ExecutorInput) -> None:
         """Keep the last finite measurement of every channel; notice the end of a gap."""
@@ -355,7 +355,7 @@ class Executor:
             self._events.append('no_retreat: no free path to the built-in arm pose')
         return self._path is not None
 
-    def _move(self, dt: float) -> bool:
+    def _move(self, dt: float) -> LimitReport:
         target, velocity = self._timeline.sample(self._now_ns)
         if self._path is not None:
             self._path_s += dt
@@ -363,7 +363,7 @@ class Executor:
             target[self._arms], velocity[self._arms] = self._path.sample(self._path_s)
         seen = self._measured if self._fresh else np.full_like(self._measured, np.nan)
         self._state, report = self._limiter.step(self._state, target, velocity, seen, dt)
-        return report.limited
+        return report
 
     def _output(
         self, started: AppliedChunk | None, done: AppliedChunk | None, limited: bool

@@ -47,9 +47,18 @@ class LimiterState:
 
 @dataclass(frozen=True)
 class LimitReport:
-    """What a step did: ``limited`` when it deviated from the target; the largest arm deviation."""
+    """What a step did.
+
+    Attributes:
+        limited: Whether it deviated from the target.
+        arm_limited: Whether an arm joint did. A jaw that is told to close does so at its limit of
+            speed, so that alone says nothing about the path of the hand.
+        deviation: Largest deviation of an arm joint (rad).
+        finite: Whether the whole target was finite.
+    """
 
     limited: bool
+    arm_limited: bool
     deviation: float
     finite: bool
 
@@ -118,7 +127,7 @@ class Limiter:
             The new command in force and what was limited.
         """
         if not dt > 0.0:
-            return state, LimitReport(False, 0.0, True)
+            return state, LimitReport(False, False, 0.0, True)
         dt = min(dt, LONGEST_STEP_S)
         p, v = state.position, state.velocity
         adt = self.acceleration * dt
@@ -131,8 +140,10 @@ class Limiter:
         # Rounding must not carry the command over a limit that it did not start beyond.
         moved = np.clip(moved, np.minimum(self.lower, p), np.maximum(self.upper, p))
         off = np.abs(moved - wanted)
+        beyond = off > self._tolerance
         report = LimitReport(
-            limited=bool((off > self._tolerance).any()) or not finite,
+            limited=bool(beyond.any()) or not finite,
+            arm_limited=bool(beyond[self._arms].any()) or not finite,
             deviation=float(off[self._arms].max()),
             finite=finite,
         )

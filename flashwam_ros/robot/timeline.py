@@ -19,7 +19,7 @@ import numpy as np
 
 from flashwam_ros.robot.chunk import ActionChunk, AppliedChunk, ChunkRejected
 from flashwam_ros.robot.contract import GRIPPER_GROUPS, RobotContract
-from flashwam_ros.robot.limits import tolerance
+from flashwam_ros.robot.limits import LimitReport, tolerance
 from flashwam_ros.robot.settings import DriverSettings
 
 
@@ -84,10 +84,10 @@ class _Run:
         self.start_ns = start_ns
         self.stamps = tuple(start_ns + (k + 1) * row_ns for k in range(len(self.rows)))
         self.slack_s = slack_s
-        self.outside = False
+        self.outside = self.arm_outside = False
         self.applied = np.array(self.rows)
         self.filled = 0
-        self.limited = 0
+        self.limited = self.arm_limited = 0
         self.jump = 0.0
         self.started = False
 
@@ -115,6 +115,7 @@ class _Run:
             slack_s=self.slack_s,
             boundary_jump_rad=self.jump,
             limited_ticks=self.limited,
+            arm_limited_ticks=self.arm_limited,
         )
 
 
@@ -207,7 +208,8 @@ class ChunkTimeline:
             self._path.append(run.start_ns, self._path.last)
         rows = np.clip(run.rows, self._contract.lower, self._contract.upper)
         # Every tick of such a chunk counts as limited.
-        run.outside = bool((np.abs(rows - run.rows) > self._tolerance).any())
+        outside = np.abs(rows - run.rows) > self._tolerance
+        run.outside, run.arm_outside = bool(outside.any()), bool(outside[:, self._arms].any())
         for stamp, row in zip(run.stamps, rows, strict=True):
             self._path.append(stamp, row)
         self._runs.append(run)
@@ -272,14 +274,14 @@ class ChunkTimeline:
         self,
         before: tuple[int, np.ndarray],
         after: tuple[int, np.ndarray],
-        limited: bool,
+        report: LimitReport,
     ) -> tuple[AppliedChunk | None, AppliedChunk | None]:
         """Account for one tick.
 
         Args:
             before: Time and command of the last tick.
             after: Time and command of this one.
-            limited: Whether the limiter intervened.
+            report: What the limiter did.
 
         Returns:
             The accounts of a chunk that started and of one that ended, at most one each.
@@ -288,7 +290,8 @@ class ChunkTimeline:
         done = None
         if self._runs and self._runs[0].started:
             run = self._runs[0]
-            run.limited += limited or run.outside
+            run.limited += report.limited or run.outside
+            run.arm_limited += report.arm_limited or run.arm_outside
             self._fill(run, before, after)
             if run.filled == len(run.rows):
                 done = run.account(True, self._contract.rows_per_key_frame)

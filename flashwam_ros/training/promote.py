@@ -28,7 +28,7 @@ from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.training.command import cache_folder
 from flashwam_ros.training.evaluate import checkpoint_setting
 from flashwam_ros.training.program import machine
-from flashwam_ros.training.results import of_task, read_tree
+from flashwam_ros.training.results import kept_folder, of_task, read_tree
 from flashwam_ros.training.seeds import TASKS, seed_range
 from flashwam_ros.training.statistics import non_inferiority
 from flashwam_ros.training.strips import make_engine
@@ -151,11 +151,11 @@ def check_non_inferiority(folder: Path, checkpoint: Checkpoint, plan: Plan,
         return Check(False, '-', '-', f'the plan states no margin for {steps}, only for '
                                       f'{list(plan.margins)}')
     bound = -margin
-    at = find_row(plan.reference, plan)
+    everything = read_tree(results, kept_folder())
+    at = find_row(plan.reference, plan, everything)
     if at.setting is None:
         return Check(False, '-', bound, f'reference {plan.reference.id}: {at.problem}')
     setting = checkpoint_setting(folder, steps, 'own', plan.execution, plan.latency_s)
-    everything = read_tree(results)
     mine, theirs = ({job: result for job, result in everything.get(one, {}).items()
                      if not job.blank and job.seed in seed_range(plan.split, job.task)}
                     for one in (setting, at.setting))

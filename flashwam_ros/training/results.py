@@ -1,10 +1,15 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Finished evaluation episodes: one JSON line each, found again by what was run."""
+"""Finished evaluation episodes: one JSON line each, found again by what was run.
+
+They grow in ``<checkpoint>/episodes.jsonl`` below the cache, which goes with the machine. What is
+published is kept in the repository as well, a packed file per checkpoint.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import hashlib
 import json
 import os
@@ -12,12 +17,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from flashwam_ros.resources import share_path
 from flashwam_ros.training.command import cache_folder
 from flashwam_ros.training.seeds import TASKS, seeds
 
 SAMPLERS = ('own', 'euler')
 PROMPTS = ('own', 'held_out')
 EXPERT = 'expert'
+PACKED = '.jsonl.gz'
 
 
 @dataclass(frozen=True)
@@ -147,11 +154,13 @@ def read_all(folder: Path) -> dict[Setting, dict[Job, dict]]:
     key) has its default.
     """
     path = folder / 'episodes.jsonl'
+    return _parse(path.read_text(encoding='utf-8'), path) if path.exists() else {}
+
+
+def _parse(text: str, path: Path) -> dict[Setting, dict[Job, dict]]:
     found: dict[Setting, dict[Job, dict]] = {}
-    if not path.exists():
-        return found
     names = {entry.name for entry in dataclasses.fields(Setting)}
-    for line in path.read_text(encoding='utf-8').splitlines():
+    for line in text.splitlines():
         try:
             entry = json.loads(line)
         except ValueError:
@@ -165,13 +174,60 @@ def read_all(folder: Path) -> dict[Setting, dict[Job, dict]]:
     return found
 
 
-def read_tree(root: Path) -> dict[Setting, dict[Job, dict]]:
-    """Everything below a folder of results: a checkpoint is known by its hash, not by its name."""
+def kept_folder() -> Path:
+    """The episodes that are published with the package."""
+    return share_path('config', 'evaluation') / 'episodes'
+
+
+def read_tree(root: Path, kept: Path | None = None) -> dict[Setting, dict[Job, dict]]:
+    """Everything below a folder of results: a checkpoint is known by its hash, not by its name.
+
+    Args:
+        root: a folder per checkpoint.
+        kept: packed files of ``keep``; what is in both is taken from ``root``.
+    """
     merged: dict[Setting, dict[Job, dict]] = {}
-    for path in sorted(root.glob('*/episodes.jsonl')):
-        for setting, results in read_all(path.parent).items():
+    found = [read_kept(path) for path in sorted(kept.glob(f'*{PACKED}'))] if kept else []
+    found += [read_all(path.parent) for path in sorted(root.glob('*/episodes.jsonl'))]
+    for everything in found:
+        for setting, results in everything.items():
             merged.setdefault(setting, {}).update(results)
     return merged
+
+
+def read_kept(path: Path) -> dict[Setting, dict[Job, dict]]:
+    """The episodes of one packed file, {} where there is none."""
+    if not path.exists():
+        return {}
+    return _parse(gzip.decompress(path.read_bytes()).decode(), path)
+
+
+def keep(folder: Path, everything: Mapping[Setting, Results]) -> int:
+    """Add episodes to the packed files of a folder, one per name of a checkpoint.
+
+    The same episodes give the same bytes, in whatever order they were run.
+
+    Returns:
+        Episodes in all files that were written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for name in sorted({setting.checkpoint for setting in everything}):
+        path = folder / f'{name}{PACKED}'
+        merged = read_kept(path)
+        for setting, results in everything.items():
+            if setting.checkpoint == name:
+                merged.setdefault(setting, {}).update(results)
+        lines = sorted(
+            json.dumps({'setting': asdict(setting), 'job': asdict(job),
+                        'result': {k: v for k, v in result.items() if k != 'machine'},
+                        'machine': result['machine']})
+            for setting, results in merged.items() for job, result in results.items())
+        part = path.with_name(path.name + '.part')
+        part.write_bytes(gzip.compress('\n'.join([*lines, '']).encode(), mtime=0))
+        part.replace(path)
+        count += len(lines)
+    return count
 
 
 def read_results(folder: Path, setting: Setting) -> dict[Job, dict]:

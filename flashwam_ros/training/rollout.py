@@ -31,6 +31,7 @@ class EpisodeResult:
         duration_s: simulated seconds.
         chunks: chunks executed.
         limited_ticks: executor ticks with a limiter intervention.
+        arm_limited_ticks: those with one for a joint of an arm.
         predict_ms: mean wall time of one prediction, ms; counts what else the machine does.
         chunk_cpu_ms: the policy's CPU time per chunk (encode, ground, imagine, predict), ms; does
             not.
@@ -44,6 +45,7 @@ class EpisodeResult:
     duration_s: float
     chunks: int
     limited_ticks: int
+    arm_limited_ticks: int
     predict_ms: float
     chunk_cpu_ms: float = 0.0
 
@@ -104,7 +106,7 @@ def run_episode(robot: InProcessRobot, policy: Policy, prompt: str, seed: int, *
     return EpisodeResult(
         task=robot.task, seed=seed, success=reason == 'success', reason=reason, stages=stages,
         duration_s=(robot.now_ns - start_ns) * 1e-9, chunks=loop.grounded,
-        limited_ticks=robot.limited_ticks,
+        limited_ticks=robot.limited_ticks, arm_limited_ticks=robot.arm_limited_ticks,
         predict_ms=1e3 * float(np.mean(timeline.predict_s)) if timeline.predict_s else 0.0,
         chunk_cpu_ms=1e3 * timeline.cpu_s / max(1, len(timeline.predict_s)))
 

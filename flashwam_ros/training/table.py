@@ -26,8 +26,11 @@ from flashwam_ros.training.results import (
     Results,
     Setting,
     chosen,
+    keep,
+    kept_folder,
     make_jobs,
     of_task,
+    parse_steps,
     read_tree,
     results_folder,
     successes,
@@ -45,8 +48,8 @@ class Found:
 
     Attributes:
         plan: the row.
-        setting: None where the checkpoint is missing or cannot run so.
-        folder: of the checkpoint.
+        setting: None where nothing is known of the checkpoint, or where it cannot run so.
+        folder: of the checkpoint; None where only its episodes are kept.
         problem: why there is no setting.
     """
 
@@ -56,17 +59,33 @@ class Found:
     problem: str = ''
 
 
-def find_row(row: RowPlan, plan: Plan) -> Found:
-    """The setting that a row stands for, if its checkpoint exists."""
+def find_row(row: RowPlan, plan: Plan, everything: Everything) -> Found:
+    """The setting that a row stands for, if its checkpoint exists or its episodes are kept."""
     folder = find_checkpoint(row.checkpoint)
     if folder is None:
-        return Found(row, None, None, 'no such checkpoint')
+        return _find_kept(row, plan, everything)
     try:
         setting = checkpoint_setting(folder, row.steps, row.sampler, plan.execution,
                                      plan.latency_s)
     except ValueError as error:
         return Found(row, None, folder, str(error))
     return Found(row, setting, folder)
+
+
+def _find_kept(row: RowPlan, plan: Plan, everything: Everything) -> Found:
+    """A checkpoint that is gone is known by the name under which it was evaluated."""
+    known = {setting.sha256: setting for setting in everything
+             if setting.checkpoint == row.checkpoint}
+    if len(known) != 1:
+        problem = 'several checkpoints of this name were evaluated' if known else \
+            'no such checkpoint'
+        return Found(row, None, None, problem)
+    video_steps, action_steps = parse_steps(row.steps)
+    setting = Setting(row.checkpoint, *known, plan.execution, video_steps, action_steps,
+                      plan.latency_s, row.sampler)
+    if setting not in everything:
+        return Found(row, None, None, 'no such checkpoint')
+    return Found(row, setting, None)
 
 
 def wanted_rows(plan: Plan, sections: Sequence[SectionPlan], everything: Everything,
@@ -78,8 +97,8 @@ def wanted_rows(plan: Plan, sections: Sequence[SectionPlan], everything: Everyth
     rows: dict[Setting, Row] = {}
     for section in sections:
         jobs = make_jobs(section.seeds, plan.split)
-        for found in (find_row(row, plan) for row in section.rows):
-            if found.setting is None:
+        for found in (find_row(row, plan, everything) for row in section.rows):
+            if found.folder is None or found.setting is None:
                 continue
             done = everything.get(found.setting, {})
             todo = [job for job in jobs if job not in done]
@@ -139,9 +158,9 @@ def _row_figures(found: Found, jobs: Sequence[Job], everything: Everything, plan
 def section_figures(plan: Plan, section: SectionPlan, everything: Everything) -> dict:
     """All figures of a section as plain data."""
     jobs = make_jobs(section.seeds, plan.split)
-    at = find_row(plan.reference, plan)
+    at = find_row(plan.reference, plan, everything)
     reference = chosen(everything.get(at.setting, {}), jobs) if at.setting else {}
-    found = [find_row(row, plan) for row in section.rows]
+    found = [find_row(row, plan, everything) for row in section.rows]
     rows = [_row_figures(one, jobs, everything, plan, reference) for one in found]
     by_id = {one.plan.id: chosen(everything.get(one.setting, {}), jobs) if one.setting else {}
              for one in found}
@@ -171,6 +190,19 @@ def table_figures(plan: Plan, sections: Sequence[SectionPlan], everything: Every
     }
 
 
+def of_plan(plan: Plan, sections: Sequence[SectionPlan], everything: Everything) -> Everything:
+    """The episodes that a table is made of, the reference's among them."""
+    kept: dict[Setting, dict[Job, Mapping]] = {}
+    for section in sections:
+        jobs = make_jobs(section.seeds, plan.split)
+        for row in (plan.reference, *section.rows):
+            found = find_row(row, plan, everything)
+            results = chosen(everything.get(found.setting, {}), jobs)
+            if results:
+                kept.setdefault(found.setting, {}).update(results)
+    return kept
+
+
 # -- the command ----------------------------------------------------------------------------------
 
 
@@ -197,8 +229,8 @@ def _pictures(options: argparse.Namespace, plan: Plan, sections: Sequence[Sectio
     report = reporter('table')
     rows = {row.checkpoint: row for section in sections for row in section.rows}
     shared = Counter(row.name for row in rows.values())
-    found = {row.name if shared[row.name] == 1 else row.checkpoint: find_row(row, plan).folder
-             for row in rows.values()}
+    found = {row.name if shared[row.name] == 1 else row.checkpoint:
+             find_checkpoint(row.checkpoint) for row in rows.values()}
     folders = {name: folder for name, folder in found.items() if folder is not None}
     figures['loss_profile'] = loss_profile.profiles(folders, options.demos, options.out, report)
     results_plots.loss(figures['loss_profile'], options.out / 'loss_profile.png')
@@ -219,15 +251,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--workers', type=int, default=cores(), help='processes of --run')
     parser.add_argument('--results', type=Path, default=cache_folder('evaluations'),
                         help='where evaluations lie, a folder per checkpoint')
+    parser.add_argument('--keep', type=Path, default=None, metavar='FOLDER',
+                        help='also add the episodes of the table to these packed files '
+                             '(config/evaluation/episodes of a checkout: published)')
     parser.add_argument('--out', type=Path, default=cache_folder('table'), help='folder')
     options = parser.parse_args(argv)
     try:
         plan = read_plan(options.config)
         sections = _sections(plan, options.sections)
         if options.run:
-            run_rows(wanted_rows(plan, sections, read_tree(options.results), options.results),
+            everything = read_tree(options.results, kept_folder())
+            run_rows(wanted_rows(plan, sections, everything, options.results),
                      options.workers, reporter('table'))
-        figures = table_figures(plan, sections, read_tree(options.results))
+        everything = read_tree(options.results, kept_folder())
+        figures = table_figures(plan, sections, everything)
+        if options.keep:
+            keep(options.keep, of_plan(plan, sections, everything))
         options.out.mkdir(parents=True, exist_ok=True)
         _pictures(options, plan, sections, figures)
     except (ValueError, RuntimeError, FileNotFoundError) as error:

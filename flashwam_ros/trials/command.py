@@ -6,6 +6,7 @@ usage: flashwam trials compile STUDY        check and lock it; STUDY: a file, or
                                             config/studies
        flashwam trials run STUDY [name:=value ...]    run it, or go on with it
        flashwam trials status STUDY         how far it is; nothing about any arm
+       flashwam trials films STUDY          draw what `run ... film:=false` left for later
        flashwam trials report STUDY         the report; while blinded, only with --unblind
 
 STUDY may also be the folder that `compile` made (default: studies/NAME). `run` starts the graph of
@@ -103,7 +104,8 @@ def rehearse(compiled: CompiledStudy, options) -> int:
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    return run_trials(compiled, RehearsalRig(compiled), options, stopped.is_set)
+    with contextlib.closing(RehearsalRig(compiled)) as rig:
+        return run_trials(compiled, rig, options, stopped.is_set)
 
 
 def progress(compiled: CompiledStudy) -> str:
@@ -144,6 +146,26 @@ def _status(argv: Sequence[str]) -> int:
     return guarded('status', act)
 
 
+def _films(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog='flashwam trials films')
+    parser.add_argument('study', type=Path, help='compiled folder')
+    options = parser.parse_args(argv)
+
+    def act() -> int:
+        from flashwam_ros.episodes.rollout_report import draw, undrawn
+
+        left = undrawn(open_compiled(options.study.absolute()).folder / 'rollouts')
+        failed = 0
+        for count, folder in enumerate(left, 1):
+            error = draw(folder)
+            failed += bool(error)
+            say(f'{count} of {len(left)}: {folder.name}{f": {error}" if error else ""}')
+        say(f'{len(left) - failed} films; the next `flashwam trials run` attaches them')
+        return 1 if failed else 0
+
+    return guarded('films', act)
+
+
 def _report(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog='flashwam trials report')
     parser.add_argument('study', type=Path, help='compiled folder')
@@ -163,7 +185,7 @@ def _report(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """The verbs that need no graph; returns the exit code."""
-    verbs = {'compile': _compile, 'status': _status, 'report': _report}
+    verbs = {'compile': _compile, 'status': _status, 'films': _films, 'report': _report}
     verb = argv[0] if argv else ''
     if verb not in verbs:
         asked = verb in ('-h', '--help', 'help')

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flashwam_ros.policy.backends import PolicyChoice, make_policy, read_arms
+from flashwam_ros.policy.backends import PolicyChoice, leave, make_policy, read_arms
 from flashwam_ros.policy.protocol import Policy, PolicyError
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.trials.compiled import ARMS, CompiledStudy
@@ -34,6 +34,15 @@ class RehearsalRig:
         self._policies: dict[PolicyChoice, Policy] = {}
         self._loaded: dict = {}
         self._robot = None
+
+    def close(self) -> None:
+        """Give up the servers of arms, and the scene."""
+        for policy in self._policies.values():
+            leave(policy)
+        self._policies.clear()
+        if self._robot is not None:
+            self._robot.close()
+            self._robot = None
 
     def run(self, request: TrialRequest, stop: Callable[[], bool]) -> Mapping[str, Any]:
         """One episode on the simulated clock; `stop` is looked at before it only."""
@@ -127,7 +136,8 @@ def _summary(request: TrialRequest, result, contract: RobotContract) -> dict[str
         'chunks': result.chunks, 'chunk_latency_s': {'n': 0}, 'chunk_latency_parts_s': {},
         'slack_s': {'n': 0}, 'late_chunks': 0, 'hold_s': 0.0,
         'executed_s': round(result.chunks * contract.chunk_duration_s, 3),
-        'limited_ticks': result.limited_ticks, 'real_time_factor': None, 'events': [],
+        'limited_ticks': result.limited_ticks, 'arm_limited_ticks': result.arm_limited_ticks,
+        'real_time_factor': None, 'events': [],
     }  # fmt: skip
 
 

@@ -91,13 +91,14 @@ class Validity:
     Attributes:
         late_chunks: how many may come after the end of the one before (not with sync).
         hold_s: how long the arms may have waited between chunks (not with sync), s.
-        limited_share: share of control ticks in which the limiter may have intervened.
+        arm_limited_share: share of control ticks in which the limiter may have changed the command
+            of an arm joint. Grippers do not count: a jaw closes at its limit of speed.
         real_time_factor: lowest of the twin.
     """
 
     late_chunks: int = 0
     hold_s: float = 0.1
-    limited_share: float = 0.25
+    arm_limited_share: float = 0.25
     real_time_factor: float = 0.98
 
 

@@ -40,9 +40,9 @@ def deployment(summary: Mapping[str, Any], limits: Validity,
         if summary['hold_s'] > limits.hold_s:
             found[HOLD] = f'{summary["hold_s"]:.2f} s between chunks > {limits.hold_s:g} s'
     ticks = summary['executed_s'] * TICK_HZ
-    share = summary['limited_ticks'] / ticks if ticks else 0.0
-    if share > limits.limited_share:
-        found[LIMIT] = f'{100 * share:.1f} % of ticks > {100 * limits.limited_share:g} %'
+    share = summary['arm_limited_ticks'] / ticks if ticks else 0.0
+    if share > limits.arm_limited_share:
+        found[LIMIT] = f'{100 * share:.1f} % of ticks > {100 * limits.arm_limited_share:g} %'
     factor = summary['real_time_factor']
     if factor is not None and factor < limits.real_time_factor:
         found[SLOW] = f'{factor:.3f} < {limits.real_time_factor:g}'

@@ -87,7 +87,7 @@ class InProcessRobot:
                                    quality='policy') if images else None)
         self.now_ns = 0
         self.max_lag_rad = 0.0
-        self.limited_ticks = 0
+        self.limited_ticks = self.arm_limited_ticks = 0
 
     def close(self) -> None:
         """Free the renderer."""
@@ -109,7 +109,7 @@ class InProcessRobot:
         self._phase_ns = int(rng.uniform(-CAMERA_PHASE_S, CAMERA_PHASE_S) * 1e9)
         self._captures: list[int] = []
         self.max_lag_rad = 0.0
-        self.limited_ticks = 0
+        self.limited_ticks = self.arm_limited_ticks = 0
         self.now_ns = 0
         _, _, start = self._measure()
         self._executor = Executor(self.contract, self._kinematics, start[:14], self.now_ns)
@@ -151,6 +151,7 @@ class InProcessRobot:
                 self._captures.extend(account.key_frame_due_ns)
             else:
                 self.limited_ticks += account.limited_ticks
+                self.arm_limited_ticks += account.arm_limited_ticks
         return TickEvents(frames=self._due_frames(), accounts=accounts)
 
     def world(self):

@@ -79,6 +79,7 @@ def applied_actions(ns, index, start_ns, positions, complete=True):
         'positions': rows.ravel().tolist() if complete else [],
         'row_stamps': [stamp(start_ns + (i + 1) * step) for i in range(len(rows))],
         'key_frame_due': [], 'slack': 0.5, 'boundary_jump': 0.01, 'limited_ticks': 0,
+        'arm_limited_ticks': 0,
     })  # fmt: skip
 
 

@@ -59,6 +59,7 @@ def account(index, start_ms, rows, slack_s, complete):
         slack_s=slack_s,
         boundary_jump_rad=0.01 * index,
         limited_ticks=index,
+        arm_limited_ticks=index // 2,
     )
 
 
@@ -95,7 +96,7 @@ def test_numbers():
     assert summary['late_chunks'] == 1
     assert summary['hold_s'] == pytest.approx(0.05)
     assert summary['executed_s'] == pytest.approx(2.0)
-    assert summary['limited_ticks'] == 3
+    assert summary['limited_ticks'] == 3 and summary['arm_limited_ticks'] == 1
     assert summary['tick_lateness_s'] == {'p50': 1e-4, 'p99': 2e-3, 'max': 5e-3}
     assert 'late_chunk: chunk 2' in summary['events']
 

@@ -109,6 +109,7 @@ class World:
             slack_s=self.slack,
             boundary_jump_rad=0.0,
             limited_ticks=0,
+            arm_limited_ticks=0,
         )
 
     def step(self):

@@ -291,5 +291,5 @@ def account_of(chunk, start_ns):
         session=chunk.session, index=chunk.index, first_row=chunk.first_row, start_ns=start_ns,
         row_duration_s=CONTRACT.row_duration_s, positions=rows, row_stamps_ns=stamps,
         key_frame_due_ns=stamps[1::2], complete=True, slack_s=0.0, boundary_jump_rad=0.0,
-        limited_ticks=0,
+        limited_ticks=0, arm_limited_ticks=0,
     )  # fmt: skip

@@ -502,7 +502,17 @@ def test_rows_beyond_the_limits_are_cut_and_counted():
     rig.run(2.0)
     (done,) = rig.done()
     assert (done.positions <= CONTRACT.upper + 1e-9).all()
-    assert done.limited_ticks > 150
+    assert done.limited_ticks == done.arm_limited_ticks > 150
+
+
+def test_a_jaw_at_its_limit_of_speed_is_not_an_arm_that_was_limited():
+    rig = Rig().engaged()
+    rows = np.tile(support.home(), (16, 1))
+    rows[:, 14:] = -0.5  # closes at once, and beyond its end
+    rig.send(0, rows)
+    rig.run(2.0)
+    (done,) = rig.done()
+    assert done.limited_ticks > 150 and done.arm_limited_ticks == 0
 
 
 def test_a_closing_gripper_pushes_with_the_window_but_keeps_its_command():

@@ -74,7 +74,8 @@ class Rig:
                 session=chunk.session, index=chunk.index, first_row=chunk.first_row,
                 start_ns=start, row_duration_s=chunk.row_duration_s, positions=rows,
                 row_stamps_ns=stamps, key_frame_due_ns=stamps[-1:], complete=complete,
-                slack_s=0.02, boundary_jump_rad=0.0, limited_ticks=0))  # fmt: skip
+                slack_s=0.02, boundary_jump_rad=0.0, limited_ticks=0,
+                arm_limited_ticks=0))  # fmt: skip
 
     def moved(self):
         return np.abs(self.chunks[-1].positions[-1] - self.home).max() if self.chunks else 0.0

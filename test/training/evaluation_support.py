@@ -44,5 +44,5 @@ def invent_results(folder, setting, outcomes, machine='a test'):
         append_result(folder, setting, job, {
             'task': job.task, 'seed': job.seed, 'success': success,
             'reason': 'success' if success else 'time limit', 'stages': {'reached': True},
-            'duration_s': 4.0, 'chunks': 5, 'limited_ticks': 0, 'predict_ms': 20.0,
-            'chunk_cpu_ms': 30.0}, machine)
+            'duration_s': 4.0, 'chunks': 5, 'limited_ticks': 0, 'arm_limited_ticks': 0,
+            'predict_ms': 20.0, 'chunk_cpu_ms': 30.0}, machine)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table counts what the plan says, compares on shared seeds and skips what is missing."""
 
+import dataclasses
 import json
 
 import pytest
@@ -11,7 +12,7 @@ from evaluation_support import invent_results, tiny_checkpoint
 from flashwam_ros.resources import share_path
 from flashwam_ros.training import table
 from flashwam_ros.training.evaluate import checkpoint_setting
-from flashwam_ros.training.results import make_jobs, read_tree
+from flashwam_ros.training.results import keep, make_jobs, read_kept, read_tree
 from flashwam_ros.training.table import find_row, section_figures, wanted_rows
 from flashwam_ros.training.table_plan import RowPlan, find_checkpoint, read_plan
 from flashwam_ros.training.table_text import markdown, p_value
@@ -73,6 +74,55 @@ def test_figures_of_a_section(world):
     assert test['p'] == test['p_holm'] == pytest.approx(2 / 2 ** 19)
 
 
+def test_kept_episodes_stand_for_a_checkpoint_that_is_gone(world):
+    path, results, folder = world
+    values = yaml.safe_load(path.read_text('utf-8'))
+    for row in values['sections'][0]['rows']:
+        row['checkpoint'] = row['checkpoint'].removeprefix(f'{folder}/')
+    values['sections'][0]['compare'] = [['student 1v/2a', 'student 1v/2a euler']]
+    values['reference']['checkpoint'] = 'teacher'
+    path.write_text(yaml.safe_dump(values), encoding='utf-8')
+    everything = read_tree(results)
+    kept, again = folder / 'kept', folder / 'again'
+    assert keep(kept, everything) == 30 + 30 + 25
+    assert keep(kept, {}) == 0, 'nothing new, nothing written'
+    for setting, found in reversed(everything.items()):  # in another order, one after the other
+        keep(again, {setting: dict(reversed(found.items()))})
+    for file in ('teacher.jsonl.gz', 'student.jsonl.gz'):
+        assert (kept / file).read_bytes() == (again / file).read_bytes()
+    assert read_tree(folder / 'empty', kept) == everything
+    plan = read_plan(path)
+    figures = section_figures(plan, plan.sections[0], read_tree(folder / 'empty', kept))
+    full, short, own, euler, absent = figures['rows']
+    assert (full['all']['n'], own['all']['n'], euler['all']['n']) == (30, 30, 25)
+    assert own['sha256'] and own['non_inferiority']['count'] == 30
+    assert short['problem'] == absent['problem'] == 'no such checkpoint'
+    assert not wanted_rows(plan, plan.sections, read_tree(folder / 'empty', kept), results)
+
+
+def test_two_checkpoints_of_one_name_are_not_mixed(world):
+    path, results, folder = world
+    setting = checkpoint_setting(folder / 'student', '1v/2a')
+    jobs = make_jobs(SEEDS, 'test')
+    for sha256 in ('a' * 64, 'b' * 64):
+        invent_results(results / sha256[:1], dataclasses.replace(
+            setting, checkpoint='gone', sha256=sha256), dict.fromkeys(jobs, True))
+    found = find_row(RowPlan('x', 'gone', '1v/2a'), read_plan(path), read_tree(results))
+    assert found.setting is None and 'several checkpoints' in found.problem
+
+
+def test_the_command_keeps_what_the_table_is_made_of(world):
+    path, results, folder = world
+    other = checkpoint_setting(folder / 'student', '1v/1a')
+    invent_results(results / 'student', other, {make_jobs(SEEDS, 'test')[0]: True})
+    assert table.main(['--config', str(path), '--results', str(results), '--out',
+                       str(folder / 'out'), '--keep', str(folder / 'kept')]) == 0
+    assert other not in read_kept(folder / 'kept' / 'student.jsonl.gz'), 'no row of the plan'
+    everything = read_tree(results)
+    del everything[other]
+    assert read_tree(folder / 'empty', folder / 'kept') == everything
+
+
 def test_only_what_is_missing_is_run_once(world):
     path, results, _ = world
     plan = read_plan(path)
@@ -85,9 +135,9 @@ def test_only_what_is_missing_is_run_once(world):
 def test_a_student_as_good_as_the_teacher_is_not_inferior(world):
     path, results, folder = world
     plan = read_plan(path)
-    setting = find_row(RowPlan('s', str(folder / 'student'), '1v/2a'), plan).setting
+    setting = find_row(RowPlan('s', str(folder / 'student'), '1v/2a'), plan, {}).setting
     many = make_jobs(dict.fromkeys(SEEDS, 200), 'test')
-    invent_results(results / 'teacher', find_row(plan.reference, plan).setting,
+    invent_results(results / 'teacher', find_row(plan.reference, plan, {}).setting,
                    {job: job.seed % 10 < 8 for job in many})
     invent_results(results / 'student', setting, {job: job.seed % 10 < 8 for job in many})
     wide = section_figures(plan, type(plan.sections[0])(

@@ -60,7 +60,8 @@ def summary_of(request, *, success=True, moved=True, reason='', **changes):
         'first_action_s': 0.4 if moved else None, 'chunks': 6, 'executed_s': 4.4,
         'chunk_latency_s': {'n': 6, 'p50': 0.1, 'p95': 0.12, 'min': 0.09, 'max': 0.13},
         'slack_s': {'n': 5, 'p1': 0.5, 'p50': 0.6, 'min': 0.5, 'max': 0.7}, 'late_chunks': 0,
-        'hold_s': 0.0, 'limited_ticks': 0, 'real_time_factor': 1.0, 'session': 's', **changes,
+        'hold_s': 0.0, 'limited_ticks': 0, 'arm_limited_ticks': 0, 'real_time_factor': 1.0,
+        'session': 's', **changes,
     }  # fmt: skip
 
 

@@ -16,7 +16,8 @@ from collections import Counter
 import pytest
 from study_support import PaperRig, free_port, small_study, summary_of
 
-from flashwam_ros.trials import fieldtrial_program
+from flashwam_ros.episodes import rollout_report
+from flashwam_ros.trials import command, fieldtrial_program
 from flashwam_ros.trials import runner as runner_module
 from flashwam_ros.trials.compile import compile_study
 from flashwam_ros.trials.fieldtrial_program import Server, fieldtrial_path
@@ -106,6 +107,39 @@ def test_a_study_from_end_to_end(desk):
     said = ' '.join(lines)
     assert 'ahead' not in said and 'waits' not in said
     assert desk.run(compiled, store)[0] == 0
+
+
+class RigWithoutFilm(PaperRig):
+    """As a graph with `film:=false`: the recording is left, to be drawn later."""
+
+    def run(self, request, stop):
+        summary = super().run(request, stop)
+        (self.folder / request.trial / 'rollout.mp4').rename(
+            self.folder / request.trial / 'recording.npz')
+        return summary
+
+
+def test_films_can_be_drawn_when_all_trials_are_over(desk, monkeypatch, capsys):
+    compiled, store = desk.study()
+    assert desk.run(compiled, store, RigWithoutFilm(compiled.folder))[0] == 4
+    assert not any(trial['media'] for trial in store.trials())
+    broken = sorted(path.parent for path in compiled.folder.glob('rollouts/*/recording.npz'))[0]
+
+    def draw(folder):
+        if folder == broken:
+            return 'no picture'
+        (folder / 'recording.npz').rename(folder / 'rollout.mp4')
+        return ''
+
+    monkeypatch.setattr(rollout_report, 'draw', draw)
+    assert command.main(['films', str(compiled.folder)]) == 1, 'one of them failed'
+    assert f'{broken.name}: no picture' in capsys.readouterr().out
+    assert desk.run(compiled, store)[0] == 0
+    assert [bool(trial['media']) for trial in store.trials()].count(True) == 3
+    broken = None
+    assert command.main(['films', str(compiled.folder)]) == 0
+    desk.run(compiled, store)
+    check_complete(compiled, store)
 
 
 def test_the_arm_behind_a_code_gets_its_execution(desk):
