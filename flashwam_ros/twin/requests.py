@@ -14,12 +14,14 @@ from flashwam_ros.wire import cdr
 
 _KNOWN = (
     'reset', 'remote', 'motor_error', 'temperature', 'tilt', 'freeze_state', 'mode', 'fsm',
-    'mode_machine', 'battery', 'no_gripper', 'gripper_offset', 'cameras', 'arm_pose', 'id',
+    'mode_machine', 'battery', 'no_gripper', 'gripper_offset', 'cameras', 'arm_pose', 'cut_link',
+    'id',
 )  # fmt: skip
 _GRAVITY = 9.81
 _NORMAL_C = (35, 40)
 _JOINTS = 29
 _ARMS = 14
+_LONGEST_CUT_S = 60.0
 
 
 class RequestError(ValueError):
@@ -35,7 +37,7 @@ class Requests:
     '' for debug mode; `fsm`: its state; `mode_machine`: machine type; `battery`: percent;
     `no_gripper`: both services silent; `gripper_offset`: rad added to both reported angles;
     `cameras`: names of `camera_faults.FAULTS`; `arm_pose`: (14,) rad where the arms are put and
-    held; `reset`: see `apply`.
+    held; `cut_link`: s for which neither state nor commands get through; `reset`: see `apply`.
 
     Args:
         lowstate: the message that the twin publishes.
@@ -45,6 +47,7 @@ class Requests:
         mode: of the motion service. fsm: its state. battery: percent.
         no_gripper: whether the grippers' state is to be withheld. gripper_offset: rad.
         camera_faults: bits. arm_pose: (14,) rad wanted, None for none; the server takes it.
+        cut_s: s for which the link is to be cut from now on, 0 for not; the server takes it.
         last_id: `id` of the last request; last_error: why it was refused, None if it was not.
     """
 
@@ -55,6 +58,7 @@ class Requests:
         self.gripper_offset = 0.0
         self.camera_faults = 0
         self.arm_pose: np.ndarray | None = None
+        self.cut_s = 0.0
         self.last_id: Any = None
         self.last_error: str | None = None
 
@@ -92,6 +96,11 @@ class Requests:
             self._tilt(float(request['tilt']))
         if 'freeze_state' in request:
             self.frozen = bool(request['freeze_state'])
+        if 'cut_link' in request:
+            seconds = float(request['cut_link'])
+            if not 0.0 < seconds <= _LONGEST_CUT_S:
+                raise RequestError(f'cut_link: give 0..{_LONGEST_CUT_S:g} s, not {seconds:g}')
+            self.cut_s = seconds
         self._apply_services(request)
         reset = request.get('reset')
         if reset is not None and not isinstance(reset, dict):

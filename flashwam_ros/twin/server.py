@@ -123,7 +123,7 @@ class TwinServer:
             (MOTION_SWITCHER, CHECK_MODE): lambda: {'form': '0', 'name': self._requests.mode},
             (SPORT, GET_FSM_ID): lambda: {'data': self._requests.fsm},
         })  # fmt: skip
-        self._steps = self.episode = 0
+        self._steps = self.episode = self._linked_at = 0
         self._grippers = GripperService()
         self._pace = Pace()
         self._shared = SharedSnapshot()
@@ -169,15 +169,16 @@ class TwinServer:
         self._take_commands()
         self._sim.step(TIMESTEP)
         self._steps += 1
-        if not self._requests.frozen:
+        if self._linked and not self._requests.frozen:
             self._publish_robot()
         if self._steps % _SNAPSHOT_STEPS == 0:
             self._shared.write(self._sim.data, self._sim.task, self.episode, time.time_ns())
         if self._steps % _REQUEST_STEPS == 0:
             self._answer()
         if self._steps % _STATE_STEPS == 0:
-            self._services.answer()
-            self._services.publish_battery(self._requests.battery)
+            if self._linked:
+                self._services.answer()
+                self._services.publish_battery(self._requests.battery)
             self._bus.publish_sim_state(self.state())
 
     def state(self) -> dict:
@@ -207,16 +208,23 @@ class TwinServer:
             'time_ns': time.time_ns(),
         }
 
+    @property
+    def _linked(self) -> bool:
+        """False while a request keeps the robot's network cable out."""
+        return self._steps >= self._linked_at
+
     def _take_commands(self) -> None:
         command = self._bus.arm_command()
+        orders = [self._bus.gripper_command(side) for side in SIDES]
+        if not self._linked:  # lost on their way
+            command, orders = None, []
         if command is not None:
             self._arms.take(command)
         if command is not None or self._steps % _GRAVITY_STEPS == 0:
             motors = self._arms.command(self._sim.data.qpos[self._sim.twin.arm_qpos])
             self._sim.set_motor_command(motors.q, motors.dq, motors.tau, motors.kp, motors.kd)
         now_s = self._steps * TIMESTEP
-        for number, side in enumerate(SIDES):
-            order = self._bus.gripper_command(side)
+        for number, order in enumerate(orders):
             if order is not None:
                 self._grippers.take(number, order, now_s)
         drive = self._grippers.drive(now_s)
@@ -238,6 +246,7 @@ class TwinServer:
                 self._reset(reset)
             self._shared.camera_faults = self._requests.camera_faults
             self._pose()
+            self._cut()
             self._bus.publish_sim_state(self.state())
 
     def _pose(self) -> None:
@@ -245,6 +254,11 @@ class TwinServer:
         if pose is not None:
             self._arms.hold(pose)
             self._sim.data.qpos[self._sim.twin.arm_qpos] = pose
+
+    def _cut(self) -> None:
+        seconds, self._requests.cut_s = self._requests.cut_s, 0.0
+        if seconds:
+            self._linked_at = self._steps + round(seconds / TIMESTEP)
 
     def _reset(self, reset: dict) -> None:
         task, seed = reset.get('task', self._sim.task), reset.get('seed', self._seed)

@@ -33,6 +33,7 @@ JOINTS = [0, 3, 7, 10]  # shoulder pitch and elbow of both arms
 MOVING_RAD_S = 0.3
 SLOW_S = 40.0
 SILENT_S = 1.0
+CUT_S = 6.0  # longer than a release takes, 3.2 s
 
 
 class Arms:
@@ -190,3 +191,18 @@ def test_sigterm_makes_the_driver_retreat_and_release(arms):
     _, times = arms.judge(fault_ns)
     assert times['retreat']
     assert not arms.stack.said('releasing the arms on'), 'nothing is left to release'
+
+
+@pytest.mark.parametrize('arms', [4], indirect=True)
+def test_a_cable_that_was_out_during_the_release_does_not_leave_the_arms_held(arms):
+    arms.until_moving()
+    fault_ns = time.monotonic_ns()
+    arms.sim.request({'cut_link': CUT_S})
+    arms.until(lambda: arms.recorder.last_weight == 0.0, 'a release that nobody hears')
+    assert arms.sim.state()['weight'] == 1.0, 'the robot holds the last command'
+    arms.until(lambda: any('released_again' in event for event in arms.events()), 'it is heard')
+    arms.until_released()
+    assert arms.sim.state()['weight'] == 0.0, 'the robot has been let go'
+    moved, times = arms.judge(fault_ns)
+    assert not times['retreat']
+    assert moved['handover_step'] < load_settings().tracking_rad, 'taken over where the arms are'

@@ -179,6 +179,23 @@ def test_frozen_state_and_back(bus: RobotBus, sim: SimBus) -> None:
     assert bus.wait_lowstate(5.0, newer_than_ns=frozen_at) is not None
 
 
+def test_a_cut_link_loses_what_is_said_meanwhile(bus: RobotBus, sim: SimBus) -> None:
+    def write(weight: float) -> None:
+        bus.write_arm(command(0.0, weight))
+
+    until(lambda: write(0.5) or sim.state()['weight'] == 0.5)
+    sim.request({'cut_link': 1.0})
+    cut_at = time.monotonic_ns()
+    for _ in range(20):
+        write(1.0)
+        time.sleep(0.01)
+    assert bus.lowstate().arrival_ns < cut_at + 100_000_000
+    assert bus.wait_lowstate(5.0, newer_than_ns=cut_at + 500_000_000) is not None
+    time.sleep(0.1)
+    assert sim.state()['weight'] == 0.5, 'what was said into the cut cable came through later'
+    until(lambda: write(0.0) or sim.state()['weight'] == 0.0)
+
+
 @pytest.mark.parametrize(
     ('request_', 'message'),
     [
@@ -188,6 +205,8 @@ def test_frozen_state_and_back(bus: RobotBus, sim: SimBus) -> None:
         ({'reset': {'task': 'juggle'}}, 'juggle'),
         ({'reset': {'seed': -1}}, '-1'),
         ({'reset': 5}, 'give an object'),
+        ({'cut_link': 1e9}, 'cut_link'),
+        ({'cut_link': float('nan')}, 'cut_link'),
     ],
 )
 def test_senseless_requests_are_refused(sim: SimBus, request_: dict, message: str) -> None:
