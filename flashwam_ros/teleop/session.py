@@ -120,8 +120,9 @@ class TeleopSession:
         self._age_s = float('inf') if stamp_ns is None else (now_ns - stamp_ns) * 1e-9
         if self.state not in ('ready', 'streaming'):
             return None
-        if self._link is Link.LOST and self._waited(now_ns):
-            self._end('lost', f'no command for {self._age_s:.0f} s: the arms are given back')
+        if self._gone(now_ns):
+            what = f'for {self._age_s:.0f} s' if stamp_ns else 'at all'
+            self._end('lost', f'no command {what}: the arms are given back')
             return None
         if self.state == 'ready':
             self._maybe_begin(operator, now_ns)
@@ -137,12 +138,17 @@ class TeleopSession:
         """When :meth:`work` should be called at the latest, None: any time."""
         return self.stream.due_ns if self.state == 'streaming' else None
 
-    def _waited(self, now_ns: int) -> bool:
-        """Whether an operator had time to come (back) since the arms were taken over."""
+    def _gone(self, now_ns: int) -> bool:
+        """Whether nobody is there, after the time to come (back) since the arms were taken over."""
         if self.state == 'streaming':
-            return True
+            return self._link is Link.LOST
+        if self._link not in (Link.WAITING, Link.LOST):
+            self._ready_ns = 0
+            return False
         self._ready_ns = self._ready_ns or now_ns
-        return now_ns - self._ready_ns > self.settings.release_after_s * 1e9
+        within_s = (self.settings.come_within_s if self._link is Link.WAITING
+                    else self.settings.release_after_s)
+        return now_ns - self._ready_ns > within_s * 1e9
 
     def _maybe_begin(self, operator: OperatorCommand | None, now_ns: int) -> None:
         wanted = operator is not None and (

@@ -18,6 +18,7 @@ class TeleopSettings:
 
     hold_after_s: float
     release_after_s: float
+    come_within_s: float
     lead_s: float
     linear_speed: float
     angular_speed: float

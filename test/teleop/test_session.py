@@ -194,9 +194,11 @@ def test_an_operator_who_left_before_the_first_press_leaves_no_held_arms(rig):
     assert rig.go(release_s + 0.5) == 'lost'
 
 
-def test_arms_taken_over_before_the_operator_is_there_wait_for_one(rig):
+def test_arms_taken_over_before_the_operator_is_there_wait_for_one_but_not_for_ever(rig):
     rig.hand.never = True
-    assert rig.engage().go(12.0) == 'ready'
+    within_s = rig.session.settings.come_within_s
+    assert rig.engage().go(within_s - 1.0) == 'ready'
+    assert rig.go(2.0) == 'lost' and 'no command at all' in rig.session.note
 
 
 def test_stop_ends_the_stream_until_the_arms_are_taken_over_anew(rig):
