@@ -14,7 +14,7 @@ import numpy as np
 from flashwam_ros.training.statistics import Pairs, holm, mcnemar, non_inferiority, wilson
 from flashwam_ros.trials import power
 from flashwam_ros.trials.study import Study
-from flashwam_ros.trials.validity import REASONS
+from flashwam_ros.trials.validity import REASONS, TICK_HZ
 
 ALL = 'all tasks'
 
@@ -101,6 +101,8 @@ def _cell(study: Study, group: str, trials: Sequence[Trial]) -> dict[str, Any]:
         },
         'success_times_s': sorted(round(t.duration_s, 2) for t in trials if t.success),
         **_timing(trials),
+        'limited_share': _limited(trials, 'limited_ticks'),
+        'arm_limited_share': _limited(trials, 'arm_limited_ticks'),
     }  # fmt: skip
 
 
@@ -126,6 +128,12 @@ def _timing(trials: Sequence[Trial]) -> dict[str, Any]:
         'first_action_s': of(np.median, [t.summary['first_action_s'] for t in trials
                                          if t.summary.get('first_action_s') is not None]),
     }  # fmt: skip
+
+
+def _limited(trials: Sequence[Trial], which: str) -> float | None:
+    """Share of all control ticks in which the limiter was at work; None without any."""
+    ticks = TICK_HZ * sum(trial.summary.get('executed_s', 0.0) for trial in trials)
+    return sum(trial.summary.get(which, 0) for trial in trials) / ticks if ticks else None
 
 
 # -- comparisons ----------------------------------------------------------------------------------

@@ -134,19 +134,25 @@ def _validity(figures: Mapping) -> list[Block]:
         cell = figures['cells'][group][arm]
         reasons = ', '.join(f'{name} {count}' for name, count in cell['reasons'].items())
         rows.append([arm, f'{cell["valid"]["n"]}/{cell["n"]}', share_cell(cell['valid']),
-                     share_cell(cell), reasons or '-'])
+                     share_cell(cell), reasons or '-',
+                     _percent(cell['arm_limited_share']), _percent(cell['limited_share'])])
     limits = ', '.join(f'{name} {value:g}' for name, value in figures['validity_limits'].items())
     voids = Counter((void['task'], void['reason'].split(':')[0]) for void in figures['void'])
     blocks: list[Block] = [
         Paragraph('A rollout is deployment-valid when it was run as a deployment would be, by '
                   f'measurement; limits stated beforehand: {limits}. A rollout may have several '
-                  'reasons not to be.'),
+                  'reasons not to be. The limiter\'s share is that of all control ticks; of grippers '
+                  'it is not judged.'),
         Table(['arm', 'deployment-valid', 'success of those', 'success of all',
-               'reasons (rollouts)'], rows)]  # fmt: skip
+               'reasons (rollouts)', 'limiter at work on arms', 'on arms or grippers'], rows)]  # fmt: skip
     if voids:
         blocks.append(Table(['void trials: task', 'reason', 'trials'], [
             [task, reason, count] for (task, reason), count in voids.most_common()]))
     return blocks
+
+
+def _percent(share: float | None) -> str:
+    return '-' if share is None else f'{100 * share:.1f} %'
 
 
 def _ms(value: float | None) -> str:

@@ -43,6 +43,7 @@ def trials(study):
 
 
 def test_counts_and_comparisons(study, trials):
+    trials[10].summary.update(limited_ticks=220, arm_limited_ticks=110)
     found = figures(study, trials, [{'task': 'red_bottle', 'arm': 'ahead', 'reason': 'x: y'}])
     cell = found['cells']['red_bottle']['ahead']
     assert (cell['success'], cell['n']) == (5, 10)
@@ -50,6 +51,8 @@ def test_counts_and_comparisons(study, trials):
     assert cell['reasons'] == {'late_chunk': 1}
     assert cell['stages'] == {'reached': 10, 'grasped': 5, 'lifted': 5}
     assert cell['latency_s']['p50'] == 0.1
+    limited = cell['limited_share'], cell['arm_limited_share']
+    assert limited == pytest.approx((0.02, 0.01)), 'of 10 rollouts of 4.4 s at 250 Hz'
     (test,) = found['tests']
     assert (test['both'], test['first'], test['second'], test['neither']) == (5, 0, 2, 3)
     assert test['p'] == test['p_holm'] == 0.5
