@@ -48,12 +48,6 @@ from flashwam_ros.teleop.settings import TeleopSettings
 from flashwam_ros.teleop.web import WebDevice
 from flashwam_ros.twin.tasks import TASKS
 from flashwam_ros.twin.world_json import world_from_dict
-from flashwam_ros.wire.realtime import (
-    STEERING_PRIORITY,
-    SWITCH_INTERVAL_S,
-    claim_realtime,
-    prefer_session,
-)
 from flashwam_ros.wire.sim_bus import SimBus, SimulatorTimeoutError
 
 STATE_S = 0.1
@@ -225,7 +219,6 @@ class TeleopNode(Node):
 
     def _stream(self) -> None:
         """Chunks when they are due, until the node ends."""
-        claim_realtime(STEERING_PRIORITY)
         while not self._closing.is_set():
             with self.lock:
                 before = self.session.state
@@ -338,9 +331,6 @@ class TeleopNode(Node):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; the expert's episode is brought to its end first."""
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    prefer_session()
-    claim_realtime(STEERING_PRIORITY)  # this thread hears what the driver did with the last rows
     return run_node(
         TeleopNode, argv, finish=TeleopNode.finish, failed=lambda node: node.failed
     )
