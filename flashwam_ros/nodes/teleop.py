@@ -11,6 +11,7 @@ import json
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,7 +116,8 @@ class TeleopNode(Node):
             raise ValueError('device expert reads the simulator: use it with the twin only')
         from flashwam_ros.teleop.expert import ExpertDevice
 
-        return ExpertDevice(self.task, self.contract, self._world)
+        planner = ThreadPoolExecutor(1, 'planner')
+        return ExpertDevice(self.task, self.contract, self._world, planner)
 
     def _create_entities(self, name: str) -> None:
         quick, slow = QuickGroup(), ReentrantCallbackGroup()

@@ -9,6 +9,7 @@ of a human operator is used: clutch, anchors, inverse kinematics, stream. Twin o
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 
 import mink
 import numpy as np
@@ -21,6 +22,7 @@ from flashwam_ros.twin.scenes import PELVIS_Z
 from flashwam_ros.twin.tasks import WorldState
 
 _LOOK_ROWS = 2
+_AHEAD_ROWS = 10
 _OPEN_NS = 300_000_000
 
 
@@ -31,15 +33,18 @@ class ExpertDevice:
         task: Task of the twin.
         contract: Robot contract.
         world: Returns the twin's world as it is now.
+        planner: Plans half a second ahead, so that planning (up to 0.2 s on a slow machine) keeps
+            no row waiting; None: rows are planned when they are asked for, the same every time.
     """
 
     name = 'expert'
 
     def __init__(
-        self, task: str, contract: RobotContract, world: Callable[[], WorldState]
+        self, task: str, contract: RobotContract, world: Callable[[], WorldState],
+        planner: Executor | None = None,
     ) -> None:
         """Idle until :meth:`begin`."""
-        self._task, self._world = task, world
+        self._task, self._world, self._planner = task, world, planner
         self._row_ns = round(contract.row_duration_s * 1e9)
         jaws = contract.group(*GRIPPER_GROUPS)
         self._closed = contract.lower[jaws]
@@ -52,6 +57,8 @@ class ExpertDevice:
         self._expert = Expert(self._task, seed)
         self._expert.reset(self._world(), command[:14], command[14:])
         self._rows = [np.array(command, dtype=np.float64)]
+        self._planned: Future | None = None
+        self._played, self._end = 0, None
         self._start_ns = now_ns + _OPEN_NS
 
     def end(self) -> None:
@@ -60,8 +67,8 @@ class ExpertDevice:
 
     @property
     def done(self) -> bool:
-        """Whether the course is over."""
-        return self._expert is not None and self._expert.done
+        """Whether the course is over: planned to its end, and played."""
+        return self._expert is not None and self._end is not None and self._played >= self._end
 
     def command(self, now_ns: int) -> OperatorCommand | None:
         """Hand poses and openings at this instant; the clutch is open before the start."""
@@ -81,11 +88,27 @@ class ExpertDevice:
 
     def _at(self, now_ns: int) -> np.ndarray:
         rows_past = max(now_ns - self._start_ns, 0) / self._row_ns
-        index = int(rows_past)
+        index = self._played = int(rows_past)
+        if self._planner is not None:
+            self._plan_ahead(index)
         while len(self._rows) < index + 2:
-            self._rows.extend(self._expert.rows(_LOOK_ROWS, self._world()))
+            self._take(self._expert.rows(_LOOK_ROWS, self._world()))
         part = rows_past - index
         return (1.0 - part) * self._rows[index] + part * self._rows[index + 1]
+
+    def _take(self, rows: np.ndarray) -> None:
+        self._rows.extend(rows)
+        if self._end is None and self._expert.done:
+            self._end = len(self._rows) - 2
+
+    def _plan_ahead(self, index: int) -> None:
+        """Take what is planned, waiting only where it is needed now, and have more planned."""
+        needed = len(self._rows) < index + 2
+        if self._planned is not None and (needed or self._planned.done()):
+            self._take(self._planned.result())
+            self._planned = None
+        if self._planned is None and len(self._rows) < index + 2 + _AHEAD_ROWS:
+            self._planned = self._planner.submit(self._expert.rows, _LOOK_ROWS, self._world())
 
     def _pose(self, arm: int, q: np.ndarray) -> Pose:
         position, rotation = self._kinematics.pose(arm, q)
