@@ -26,6 +26,16 @@ _AHEAD_ROWS = 10
 _OPEN_NS = 300_000_000
 
 
+class _AtOnce(Executor):
+    """Runs what it is given before it returns: the same course every time."""
+
+    def submit(self, function, /, *args) -> Future:
+        """See `Executor.submit`."""
+        future = Future()
+        future.set_result(function(*args))
+        return future
+
+
 class ExpertDevice:
     """Plays the expert's course in time.
 
@@ -33,8 +43,8 @@ class ExpertDevice:
         task: Task of the twin.
         contract: Robot contract.
         world: Returns the twin's world as it is now.
-        planner: Plans half a second ahead, so that planning (up to 0.2 s on a slow machine) keeps
-            no row waiting; None: rows are planned when they are asked for, the same every time.
+        planner: Plans half a second ahead; with a thread of its own planning (up to 0.2 s on a
+            slow machine) keeps no row waiting. None: in the thread that asks for a command.
     """
 
     name = 'expert'
@@ -44,7 +54,7 @@ class ExpertDevice:
         planner: Executor | None = None,
     ) -> None:
         """Idle until :meth:`begin`."""
-        self._task, self._world, self._planner = task, world, planner
+        self._task, self._world, self._planner = task, world, planner or _AtOnce()
         self._row_ns = round(contract.row_duration_s * 1e9)
         jaws = contract.group(*GRIPPER_GROUPS)
         self._closed = contract.lower[jaws]
@@ -89,10 +99,7 @@ class ExpertDevice:
     def _at(self, now_ns: int) -> np.ndarray:
         rows_past = max(now_ns - self._start_ns, 0) / self._row_ns
         index = self._played = int(rows_past)
-        if self._planner is not None:
-            self._plan_ahead(index)
-        while len(self._rows) < index + 2:
-            self._take(self._expert.rows(_LOOK_ROWS, self._world()))
+        self._fill(index + 2)
         part = rows_past - index
         return (1.0 - part) * self._rows[index] + part * self._rows[index + 1]
 
@@ -101,14 +108,18 @@ class ExpertDevice:
         if self._end is None and self._expert.done:
             self._end = len(self._rows) - 2
 
-    def _plan_ahead(self, index: int) -> None:
-        """Take what is planned, waiting only where it is needed now, and have more planned."""
-        needed = len(self._rows) < index + 2
-        if self._planned is not None and (needed or self._planned.done()):
+    def _fill(self, count: int) -> None:
+        """At least ``count`` rows; those beyond are planned without waiting for them."""
+        while True:
+            if self._planned is None:
+                if len(self._rows) >= count + _AHEAD_ROWS:
+                    return
+                self._planned = self._planner.submit(
+                    self._expert.rows, _LOOK_ROWS, self._world())
+            if len(self._rows) >= count and not self._planned.done():
+                return
             self._take(self._planned.result())
             self._planned = None
-        if self._planned is None and len(self._rows) < index + 2 + _AHEAD_ROWS:
-            self._planned = self._planner.submit(self._expert.rows, _LOOK_ROWS, self._world())
 
     def _pose(self, arm: int, q: np.ndarray) -> Pose:
         position, rotation = self._kinematics.pose(arm, q)

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The expert as an operator solves the tasks through clutch, IK, stream and executor."""
 
-from concurrent.futures import Executor, Future
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -43,42 +45,48 @@ def test_the_device_is_idle_before_an_episode_and_after_it():
     assert not any(arm.clutch for arm in device.command(3 * 10**9).arms) and not device.done
 
 
-class Later(Executor):
-    """Runs what it was given when the test says so."""
-
-    def __init__(self):
-        self.waiting = []
-
-    def submit(self, function, *args):
-        future = Future()
-        self.waiting.append((future, function, args))
-        return future
-
-    def work(self):
-        while self.waiting:
-            future, function, args = self.waiting.pop(0)
-            future.set_result(function(*args))
-
-
-def test_planning_ahead_plays_the_same_course_and_keeps_nothing_waiting():
+@pytest.mark.parametrize('late_s', [0.0, 0.4])
+def test_planning_ahead_plays_the_same_course(late_s):
+    """Also where the planner is too slow, and a command has to wait for it."""
     contract = RobotContract.load()
     robot = InProcessRobot('red_bottle', contract, images=False)
     robot.reset(3)
-    planner = Later()
-    devices = [ExpertDevice('red_bottle', contract, robot.world, *more) for more in ((), (planner,))]
-    for device in devices:
-        device.begin(robot.measured(), 3, 0)
-    start = 400_000_000
-    for device in devices:
-        for _ in range(10):  # while the clutch is still open
-            device.command(0)
-            planner.work()
-    for now in range(0, 3 * 10**9, 20_000_000):
-        if now % 300_000_000 == 0:  # every sixth row: far behind, and still in time
-            for _ in range(4):
-                planner.work()
-                devices[1].command(start + now)
-        at_once, ahead = (device.command(start + now) for device in devices)
-        for one, other in zip(at_once.arms, ahead.arms, strict=True):
-            assert one == other
+    with SlowPlanner(late_s) as planner:
+        devices = [ExpertDevice('red_bottle', contract, robot.world, *more)
+                   for more in ((), (planner,))]
+        for device in devices:
+            device.begin(robot.measured(), 3, 0)
+        for now in range(0, 2 * 10**9, 20_000_000):
+            at_once, ahead = (device.command(now) for device in devices)
+            assert at_once.arms == ahead.arms
     assert not any(device.done for device in devices), 'planned to its end is not yet played'
+
+
+class SlowPlanner(ThreadPoolExecutor):
+    """A thread that takes its time for the first rows."""
+
+    def __init__(self, late_s):
+        super().__init__(1)
+        self._late_s = late_s
+
+    def submit(self, function, /, *args):
+        late_s, self._late_s = self._late_s, 0.0
+        return super().submit(lambda: time.sleep(late_s) or function(*args))
+
+
+def test_a_planner_that_is_busy_keeps_nothing_waiting_that_is_planned():
+    contract = RobotContract.load()
+    robot = InProcessRobot('red_bottle', contract, images=False)
+    robot.reset(3)
+    with ThreadPoolExecutor(1) as planner:
+        device = ExpertDevice('red_bottle', contract, robot.world, planner)
+        device.begin(robot.measured(), 3, 0)
+        while not len(device._rows) > 8:
+            device.command(0)
+        held = threading.Event()
+        planner.submit(held.wait, 10.0)
+        begun = time.monotonic()
+        for now in range(0, 600_000_000, 20_000_000):  # the first 0.3 s are before the start
+            device.command(now)
+        held.set()
+        assert time.monotonic() - begun < 5.0, 'waited for the planner'
