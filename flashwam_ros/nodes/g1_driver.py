@@ -54,7 +54,7 @@ from flashwam_ros.robot.executor import Executor, Mode
 from flashwam_ros.robot.kinematics import Kinematics
 from flashwam_ros.wire.arms_claim import ArmsClaim
 from flashwam_ros.wire.participant import DomainError
-from flashwam_ros.wire.realtime import prefer_session
+from flashwam_ros.wire.realtime import SWITCH_INTERVAL_S, prefer_session
 from flashwam_ros.wire.robot_bus import RobotBus
 
 JOINT_STATES_S = 0.02
@@ -64,7 +64,6 @@ EXIT_LIMIT_S = 12.0
 START_LIMIT_S = 0.5
 ENGAGE_LIMIT_S = 4.0
 STATE_LIMIT_S = 5.0
-SWITCH_INTERVAL_S = 0.0005
 BODY_JOINTS = 29
 WEIGHT_NAME = 'arm_sdk_weight'
 """Name of the weight among the commanded joints."""

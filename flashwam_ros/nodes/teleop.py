@@ -49,6 +49,7 @@ from flashwam_ros.teleop.settings import TeleopSettings
 from flashwam_ros.teleop.web import WebDevice
 from flashwam_ros.twin.tasks import TASKS
 from flashwam_ros.twin.world_json import world_from_dict
+from flashwam_ros.wire.realtime import SWITCH_INTERVAL_S, prefer_session
 from flashwam_ros.wire.sim_bus import SimBus, SimulatorTimeoutError
 
 STATE_S = 0.1
@@ -333,6 +334,8 @@ class TeleopNode(Node):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; the expert's episode is brought to its end first."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    prefer_session()
     return run_node(
         TeleopNode, argv, finish=TeleopNode.finish, failed=lambda node: node.failed
     )

@@ -139,7 +139,7 @@ class TeleopSession:
         return self.stream.due_ns if self.state == 'streaming' else None
 
     def _gone(self, now_ns: int) -> bool:
-        """Whether nobody is there, after the time to come (back) since the arms were taken over."""
+        """Whether nobody came (back) in the time that there was since the arms were taken over."""
         if self.state == 'streaming':
             return self._link is Link.LOST
         if self._link not in (Link.WAITING, Link.LOST):

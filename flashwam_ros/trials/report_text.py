@@ -141,10 +141,11 @@ def _validity(figures: Mapping) -> list[Block]:
     blocks: list[Block] = [
         Paragraph('A rollout is deployment-valid when it was run as a deployment would be, by '
                   f'measurement; limits stated beforehand: {limits}. A rollout may have several '
-                  'reasons not to be. The limiter\'s share is that of all control ticks; of grippers '
-                  'it is not judged.'),
+                  'reasons not to be. The limiter\'s share is that of all control ticks; that on '
+                  'grippers is not judged.'),
         Table(['arm', 'deployment-valid', 'success of those', 'success of all',
-               'reasons (rollouts)', 'limiter at work on arms', 'on arms or grippers'], rows)]  # fmt: skip
+               'reasons (rollouts)', 'limiter at work on arms', 'on arms or grippers'],
+              rows)]  # fmt: skip
     if voids:
         blocks.append(Table(['void trials: task', 'reason', 'trials'], [
             [task, reason, count] for (task, reason), count in voids.most_common()]))

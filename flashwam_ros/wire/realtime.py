@@ -10,6 +10,8 @@ from pathlib import Path
 # Pictures take most of a slow machine's time: they give way to the loops that move a robot.
 CONTROL_PRIORITY = 2
 CAMERA_PRIORITY = 1
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread that must keep time waits for Python's lock, for `sys.setswitchinterval`."""
 _NICE = -10
 # How Cyclone DDS names the threads that take data from the network and hand it over.
 _RECEIVERS = ('recv', 'dq.')
