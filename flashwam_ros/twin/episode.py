@@ -193,9 +193,10 @@ class InProcessRobot:
         return tuple(self._capture(due) for due in ready)
 
     def _capture(self, due_ns: int) -> Frame:
-        images = {}
-        for camera in self.contract.cameras if self._images else ():
-            rgb = self._renderer.render(self.simulation.data, camera.key)
+        images, cameras = {}, self.contract.cameras if self._images else ()
+        names = [camera.key for camera in cameras]
+        pictures = self._renderer.render_each(self.simulation.data, names) if cameras else ()
+        for camera, rgb in zip(cameras, pictures, strict=True):
             wire = decode_jpeg(encode_jpeg(rgb, JPEG_QUALITY))
             images[camera.key] = to_policy_size(wire, camera)
         return Frame(images=images, stamp_ns=self.now_ns, due_ns=due_ns)

@@ -32,8 +32,9 @@ class PictureMaker:
         if snapshot.task != self._task:
             self.load(snapshot.task)
         snapshot.apply(self._model, self._data)
-        for camera in self._cameras:
-            rgb = self._renderer.render(self._data, camera.key)
+        names = [camera.key for camera in self._cameras]
+        pictures = self._renderer.render_each(self._data, names)
+        for camera, rgb in zip(self._cameras, pictures, strict=True):
             yield camera, encode_jpeg(rgb, quality)
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ import dataclasses
 import importlib
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -164,6 +164,31 @@ class Renderer:
             KeyError: no such camera.
             RenderingError: closed, or called from a thread that did not create it.
         """
+        return next(self.render_each(data, [camera_name]))
+
+    def render_each(self, data: mujoco.MjData, camera_names: Iterable[str]
+                    ) -> Iterator[np.ndarray]:
+        """Renders one camera after the other; the scene is put together once for all.
+
+        The state must not change before the last picture. Otherwise as `render`, whose pictures
+        these are.
+        """
+        mj, first = self._mujoco, True
+        for name in camera_names:
+            self._look_through(name)
+            if first:
+                mj.mjv_updateScene(self._model, data, self._options, None, self._camera,
+                                   mj.mjtCatBit.mjCAT_ALL, self._scene)
+                self._shadows.add(self._scene, data)
+            else:
+                mj.mjv_updateCamera(self._model, data, self._camera, self._scene)
+                mj.mjv_makeLights(self._model, data, self._scene)
+            first = False
+            mj.mjr_render(self._rect, self._scene, self._context)
+            mj.mjr_readPixels(self._pixels, None, self._rect, self._context)
+            yield self._pixels[::-1].copy()
+
+    def _look_through(self, camera_name: str) -> None:
         if self._context is None:
             raise RenderingError('this Renderer is closed: make a new one')
         if threading.get_ident() != self._thread:
@@ -175,12 +200,6 @@ class Renderer:
             raise KeyError(f'no camera {camera_name!r} in the model: it has {names}')
         self._gl.make_current()
         self._camera.fixedcamid = camera
-        mj.mjv_updateScene(self._model, data, self._options, None, self._camera,
-                           mj.mjtCatBit.mjCAT_ALL, self._scene)
-        self._shadows.add(self._scene, data)
-        mj.mjr_render(self._rect, self._scene, self._context)
-        mj.mjr_readPixels(self._pixels, None, self._rect, self._context)
-        return self._pixels[::-1].copy()
 
     def close(self) -> None:
         """Frees the OpenGL objects. Its own context is made current first.
