@@ -166,6 +166,7 @@ def _twin(settings: Settings) -> Process:
         '--interface', settings.network_interface,
         '--camera-ports', ','.join(map(str, settings.camera_ports)),
         '--request-port', str(settings.camera_request_port),
+        '--camera-rate', str(settings.camera_rate),
     )
     if not settings.headless:
         arguments += ('--viewer',)
@@ -192,6 +193,10 @@ def _wire(settings: Settings) -> tuple[tuple[str, Value], ...]:
 
 def _common(settings: Settings) -> tuple[tuple[str, Value], ...]:
     return (('task', settings.task), ('robot', settings.robot))
+
+
+def _frame_period(settings: Settings) -> tuple[str, Value]:
+    return 'frame_period', 1.0 / settings.camera_rate
 
 
 def _robot_nodes(settings: Settings) -> tuple[Process, ...]:
@@ -233,6 +238,7 @@ def _policy_nodes(settings: Settings) -> tuple[Process, ...]:
                 ('video_steps', settings.video_steps),
                 ('action_steps', settings.action_steps),
                 ('arms', f'{settings.study}/arms.json' if settings.study else ''),
+                _frame_period(settings),
             ),
             shutdown_delay_s=VERDICT_GRACE_S,
         ),
@@ -266,6 +272,7 @@ def _teleop(settings: Settings) -> Process:
             # A real robot is taken over only when somebody asks for it; the expert for an episode.
             ('auto_engage', settings.robot == 'twin' and settings.device in ('web', 'joy')),
             ('episodes_dir', settings.episodes_dir),
+            _frame_period(settings),
         ),
     )
 
@@ -279,6 +286,7 @@ def _shadow(settings: Settings) -> Process:
             ('checkpoint', settings.shadow),
             ('execution', settings.execution),
             ('seed', settings.seed),
+            _frame_period(settings),
         ),
         shutdown_delay_s=VERDICT_GRACE_S,
     )

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,6 +88,9 @@ ARGUMENTS: tuple[Argument, ...] = (
              '60000'),
     Argument('camera_port', 'twin: port of the head camera; the wrist cameras take the next two',
              '55555'),
+    Argument('camera_rate', 'frames per second that the policy counts on, and that the simulated '
+             'cameras send; default: 20, in the simulator on one or two cores 15, as software '
+             'draws them', ''),
     Argument('namespace', 'namespace of all nodes; with another one, and other domain and ports, '
              'two stacks run side by side', ''),
     Argument('output_dir', 'folder that receives one folder per rollout', 'rollouts'),
@@ -132,6 +136,7 @@ class Settings:
     camera_host: str
     camera_request_port: int
     camera_ports: tuple[int, int, int]
+    camera_rate: int
     namespace: str
     output_dir: str
     film: bool
@@ -191,6 +196,7 @@ class Settings:
             camera_host=texts['camera_host'],
             camera_request_port=_whole(texts, 'camera_request_port', 1024, 65535),
             camera_ports=(port, port + 1, port + 2),
+            camera_rate=_whole(texts, 'camera_rate', 5, 60),
             namespace=texts['namespace'].strip('/'),
             output_dir=str(Path(texts['output_dir']).expanduser().absolute()),
             film=texts['film'] == 'true',
@@ -252,7 +258,7 @@ def _with_study(values: Mapping[str, str]) -> dict[str, str]:
     if checkpoint:
         texts['checkpoint'] = checkpoint
     texts.update(study=str(folder), output_dir=str(folder / 'rollouts'),
-                 episodes_dir=str(folder / 'episodes'), device='', film='true')
+                 episodes_dir=str(folder / 'episodes'), device='')
     return {'study_url': _study_console(values.get('study_options', '')), **values, **texts}
 
 
@@ -274,7 +280,13 @@ def _with_defaults(values: Mapping[str, str]) -> dict[str, str]:
                 f'{name}:={texts[name]} is not one of ' + ', '.join(argument.choices))
     for name, default in (REAL if texts['robot'] == 'real' else TWIN).items():
         texts[name] = texts[name] or default
+    texts['camera_rate'] = texts['camera_rate'] or _camera_rate(texts['robot'])
     return texts
+
+
+def _camera_rate(robot: str) -> str:
+    """Three cameras drawn 20 times a second are most of what two slow cores can do."""
+    return '15' if robot == 'twin' and (os.cpu_count() or 1) <= 2 else '20'
 
 
 def _whole(texts: Mapping[str, str], name: str, lower: int, upper: int) -> int:

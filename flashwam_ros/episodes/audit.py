@@ -36,7 +36,7 @@ class Limits:
     """
 
     duration_s: float = 1.0
-    camera_hz: float = 15.0
+    camera_hz: float = 14.0
     joints_hz: float = 40.0
     gap_factor: float = 2.5
     gap_error_s: float = 0.5

@@ -116,7 +116,8 @@ class PreflightProbe:
         joints = self._recorder.joints
         lag_s = self._lag_s(joints)  # before anything is asked: that takes time
         names = 'checkpoint', 'frame_period', 'model', 'arms'
-        parameters = self._policy.parameters(*names) if self._policy is not None else {}
+        parameters = ({'frame_period': self._node.get_parameter('frame_period').value}
+                      if self._policy is None else self._policy.parameters(*names))
         return Observations(
             robot=self._robot(mode, driver, joints),
             cameras=self._cameras(streams),

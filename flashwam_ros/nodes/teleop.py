@@ -81,6 +81,8 @@ class TeleopNode(Node):
         engage = declare(
             self, 'auto_engage', False, 'take the arms over as soon as the driver can be reached'
         )
+        declare(self, 'frame_period', 0.05, 'nominal time between camera frames (s)',
+                bounds=(0.005, 1))  # what the preflight expects
         folder = declare(self, 'episodes_dir', 'episodes', 'where the recorder needs space')
         if name not in DEVICES:
             raise ValueError(f'device {name!r} is not one of {", ".join(DEVICES)}')

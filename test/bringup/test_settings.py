@@ -1,6 +1,7 @@
 # Copyright 2026 The flashwam_ros authors
 # SPDX-License-Identifier: Apache-2.0
 import json
+import os
 
 import pytest
 
@@ -17,6 +18,20 @@ def test_defaults_are_the_simulated_robot():
     assert settings.camera_host == '127.0.0.1'
     assert settings.camera_ports == (55555, 55556, 55557)
     assert settings.headless is True
+
+
+@pytest.mark.parametrize(('cores', 'rate'), [(1, 15), (2, 15), (4, 20), (None, 15)])
+def test_small_machines_draw_fewer_pictures(monkeypatch, cores, rate):
+    monkeypatch.setattr(os, 'cpu_count', lambda: cores)
+    twin = Settings.parse(EXPERT)
+    assert twin.camera_rate == rate
+    assert Settings.parse({**EXPERT, 'camera_rate': '30'}).camera_rate == 30
+    real = {'robot': 'real', 'policy': 'wam', 'network_interface': 'eth0', 'checkpoint': 'x'}
+    assert Settings.parse({**real, 'checkpoint': 'g1-nano-teacher'}).camera_rate == 20
+    graph = graph_for(EXPERT)
+    twin_words = graph['twin'].arguments
+    assert twin_words[twin_words.index('--camera-rate') + 1] == str(rate)
+    assert dict(graph['policy'].parameters)['frame_period'] == pytest.approx(1 / rate)
 
 
 def test_every_argument_is_described_and_its_default_allowed():
