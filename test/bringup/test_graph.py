@@ -53,7 +53,7 @@ def test_the_console_runs_unless_told_otherwise():
 
 def test_real_robot_is_the_same_graph_without_the_twin(tmp_path):
     values = {'policy': 'wam', 'checkpoint': str(tmp_path), 'network_interface': 'eth0',
-              'unitree_domain': '0', 'camera_host': 'robot'}  # fmt: skip
+              'unitree_domain': '0', 'camera_host': 'robot', 'camera_rate': '20'}  # fmt: skip
     twin, real = graph(robot='twin', **values), graph(robot='real', **values)
     assert names(real) == names(twin)[1:]
     for process in real.processes:

@@ -124,7 +124,7 @@ def test_the_console_of_a_study_is_one_click_away(tmp_path, given, url):
     stated = {'study': {'arms': [{'id': 'a', 'policy': 'expert'}], 'tasks': {'red_bottle': {}}},
               'resolved': {'a': {'checkpoint': ''}}}
     (tmp_path / 'study.json').write_text(json.dumps(stated), encoding='utf-8')
-    settings = Settings.parse({'study': str(tmp_path), 'film': 'false', **given})
+    settings = Settings.parse({'study': str(tmp_path), **given})
     assert settings.study_url == url
     assert settings.film, 'a trial comes with its film'
 

@@ -51,6 +51,6 @@ def test_chunks_cannot_be_changed_after_they_are_made():
 
 def test_applied_rows_are_copied():
     source = rows()
-    applied = AppliedChunk('s', 0, 0, 0, 0.05, source, (), (), True, 0.0, 0.0, 0)
+    applied = AppliedChunk('s', 0, 0, 0, 0.05, source, (), (), True, 0.0, 0.0, 0, 0)
     source[:] = 7.0
     assert applied.positions.max() < 6.0
