@@ -8,11 +8,13 @@ Device `xr` is passive: the vendor's program moves the robot, this node tells wh
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,7 @@ from flashwam_ros.teleop.joy import JoyDevice, JoyMapping
 from flashwam_ros.teleop.session import TeleopSession
 from flashwam_ros.teleop.settings import TeleopSettings
 from flashwam_ros.teleop.web import WebDevice
+from flashwam_ros.training.worker_life import end_with_parent
 from flashwam_ros.twin.tasks import TASKS
 from flashwam_ros.twin.world_json import world_from_dict
 from flashwam_ros.wire.realtime import SWITCH_INTERVAL_S, prefer_session
@@ -89,6 +92,7 @@ class TeleopNode(Node):
         self.contract = RobotContract.load()
         self.sim = SimBus(*wire) if robot == 'twin' else None
         self._refused = ''
+        self._planner: ProcessPoolExecutor | None = None
         self.failed = False
         self.lock = threading.Lock()
         self.started, self._closing = threading.Event(), threading.Event()
@@ -119,8 +123,10 @@ class TeleopNode(Node):
             raise ValueError('device expert reads the simulator: use it with the twin only')
         from flashwam_ros.teleop.expert import ExpertDevice
 
-        planner = ThreadPoolExecutor(1, 'planner')
-        return ExpertDevice(self.task, self.contract, self._world, planner)
+        # A process: Python's lock is for the thread that steers.
+        self._planner = ProcessPoolExecutor(1, get_context('spawn'), _planner_begins)
+        self._planner.submit(time.monotonic_ns)  # starts it
+        return ExpertDevice(self.task, self.contract, self._world, self._planner)
 
     def _create_entities(self, name: str) -> None:
         quick, slow = QuickGroup(), ReentrantCallbackGroup()
@@ -157,6 +163,8 @@ class TeleopNode(Node):
         self._threads[0].join(1.0)
         for part in filter(None, (self._listener, self.sim, self.arms)):
             part.close()
+        if self._planner is not None:
+            self._planner.shutdown(wait=False, cancel_futures=True)
         super().destroy_node()
 
     # -- the driver -------------------------------------------------------------------------------
@@ -332,6 +340,12 @@ class TeleopNode(Node):
             status['refused_command'] = self._refused
             status['note'] = self.arms.red or status['note']
         self._state.publish(String(data=json.dumps(status)))
+
+
+def _planner_begins() -> None:
+    """In the planner's process: it ends with the node, and Ctrl-C is for the node."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
 
 
 def main(argv: list[str] | None = None) -> int:

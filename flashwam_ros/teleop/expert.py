@@ -8,6 +8,7 @@ of a human operator is used: clutch, anchors, inverse kinematics, stream. Twin o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 
@@ -24,6 +25,22 @@ from flashwam_ros.twin.tasks import WorldState
 _LOOK_ROWS = 2
 _AHEAD_ROWS = 10
 _OPEN_NS = 300_000_000
+
+
+# Where the planning runs, which may be another process: the experts of the devices there.
+_EXPERTS: dict[int, Expert] = {}
+_NUMBERS = itertools.count()
+
+
+def _begin(number: int, task: str, seed: int, world: WorldState, command: np.ndarray) -> None:
+    _EXPERTS[number] = Expert(task, seed)
+    _EXPERTS[number].reset(world, command[:14], command[14:])
+
+
+def _rows(number: int, world: WorldState) -> tuple[np.ndarray, bool]:
+    """The next rows, and whether the course ends with them."""
+    expert = _EXPERTS[number]
+    return expert.rows(_LOOK_ROWS, world), expert.done
 
 
 class _AtOnce(Executor):
@@ -43,8 +60,9 @@ class ExpertDevice:
         task: Task of the twin.
         contract: Robot contract.
         world: Returns the twin's world as it is now.
-        planner: Plans half a second ahead; with a thread of its own planning (up to 0.2 s on a
-            slow machine) keeps no row waiting. None: in the thread that asks for a command.
+        planner: One thread or process that plans half a second ahead. Planning a motion takes up to
+            0.2 s on a slow machine: in a process of its own that keeps no row waiting. None: in the
+            thread that asks for a command.
     """
 
     name = 'expert'
@@ -60,12 +78,12 @@ class ExpertDevice:
         self._closed = contract.lower[jaws]
         self._span = contract.upper[jaws] - self._closed
         self._kinematics = ArmKinematics(contract)
-        self._expert: Expert | None = None
+        self._number, self._playing = next(_NUMBERS), False
 
     def begin(self, command: np.ndarray, seed: int, now_ns: int) -> None:
         """Start an episode from the command in force (16,); it moves a little later."""
-        self._expert = Expert(self._task, seed)
-        self._expert.reset(self._world(), command[:14], command[14:])
+        self._playing = True
+        self._planner.submit(_begin, self._number, self._task, seed, self._world(), command).result()
         self._rows = [np.array(command, dtype=np.float64)]
         self._planned: Future | None = None
         self._played, self._end = 0, None
@@ -73,16 +91,16 @@ class ExpertDevice:
 
     def end(self) -> None:
         """Idle again."""
-        self._expert = None
+        self._playing = False
 
     @property
     def done(self) -> bool:
         """Whether the course is over: planned to its end, and played."""
-        return self._expert is not None and self._end is not None and self._played >= self._end
+        return self._playing and self._end is not None and self._played >= self._end
 
     def command(self, now_ns: int) -> OperatorCommand | None:
         """Hand poses and openings at this instant; the clutch is open before the start."""
-        if self._expert is None:
+        if not self._playing:
             return OperatorCommand(now_ns)
         row, clutch = self._at(now_ns), now_ns >= self._start_ns
         opening = np.clip((row[14:] - self._closed) / self._span, 0.0, 1.0)
@@ -103,23 +121,20 @@ class ExpertDevice:
         part = rows_past - index
         return (1.0 - part) * self._rows[index] + part * self._rows[index + 1]
 
-    def _take(self, rows: np.ndarray) -> None:
-        self._rows.extend(rows)
-        if self._end is None and self._expert.done:
-            self._end = len(self._rows) - 2
-
     def _fill(self, count: int) -> None:
         """At least ``count`` rows; those beyond are planned without waiting for them."""
         while True:
             if self._planned is None:
                 if len(self._rows) >= count + _AHEAD_ROWS:
                     return
-                self._planned = self._planner.submit(
-                    self._expert.rows, _LOOK_ROWS, self._world())
+                self._planned = self._planner.submit(_rows, self._number, self._world())
             if len(self._rows) >= count and not self._planned.done():
                 return
-            self._take(self._planned.result())
+            rows, over = self._planned.result()
             self._planned = None
+            self._rows.extend(rows)
+            if over and self._end is None:
+                self._end = len(self._rows) - 2
 
     def _pose(self, arm: int, q: np.ndarray) -> Pose:
         position, rotation = self._kinematics.pose(arm, q)
