@@ -52,7 +52,12 @@ from flashwam_ros.teleop.web import WebDevice
 from flashwam_ros.training.worker_life import end_with_parent
 from flashwam_ros.twin.tasks import TASKS
 from flashwam_ros.twin.world_json import world_from_dict
-from flashwam_ros.wire.realtime import SWITCH_INTERVAL_S, prefer_session
+from flashwam_ros.wire.realtime import (
+    STEERING_PRIORITY,
+    SWITCH_INTERVAL_S,
+    claim_realtime,
+    prefer_session,
+)
 from flashwam_ros.wire.sim_bus import SimBus, SimulatorTimeoutError
 
 STATE_S = 0.1
@@ -232,6 +237,7 @@ class TeleopNode(Node):
 
     def _stream(self) -> None:
         """Chunks when they are due, until the node ends."""
+        claim_realtime(STEERING_PRIORITY)
         while not self._closing.is_set():
             with self.lock:
                 before = self.session.state

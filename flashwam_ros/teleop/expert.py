@@ -83,7 +83,8 @@ class ExpertDevice:
     def begin(self, command: np.ndarray, seed: int, now_ns: int) -> None:
         """Start an episode from the command in force (16,); it moves a little later."""
         self._playing = True
-        self._planner.submit(_begin, self._number, self._task, seed, self._world(), command).result()
+        self._planner.submit(
+            _begin, self._number, self._task, seed, self._world(), command).result()
         self._rows = [np.array(command, dtype=np.float64)]
         self._planned: Future | None = None
         self._played, self._end = 0, None
