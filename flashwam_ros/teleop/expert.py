@@ -60,9 +60,9 @@ class ExpertDevice:
         task: Task of the twin.
         contract: Robot contract.
         world: Returns the twin's world as it is now.
-        planner: One thread or process that plans half a second ahead. Planning a motion takes up to
-            0.2 s on a slow machine: in a process of its own that keeps no row waiting. None: in the
-            thread that asks for a command.
+        planner: One thread or process that plans half a second ahead. Planning a motion takes up
+            to 0.2 s on a slow machine: in a process of its own that keeps no row waiting. None: in
+            the thread that asks for a command.
     """
 
     name = 'expert'

@@ -19,7 +19,9 @@ from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.teleop.settings import TeleopSettings
 
 _KEPT = 8
-_FOLLOW_RAD = 0.02
+# After a late chunk the arms start from rest, up to 0.07 rad behind rows that move at 2 rad/s, and
+# catch up in the next one; arms that are held back fall behind by more.
+_FOLLOW_RAD = 0.08
 _SILENT_NS = 1_000_000_000
 
 
