@@ -131,7 +131,7 @@ class FakeGraph:
         slack = -0.04 if index % 7 == 0 else 0.25 + 0.1 * math.sin(index)
         account = AppliedChunk(
             'fake', index, 0, start_ns, 0.05, np.zeros((16, 16)), (), (), True, slack, 0.001,
-            index % 5 == 0,
+            index % 5 == 0, 0,
         )  # fmt: skip
         rows = np.zeros((16, 16))
         chunk = ActionChunk('fake', '', index, index - 1, 0.05, rows, CONTRACT.channel_names, 0, 0)

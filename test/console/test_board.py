@@ -78,7 +78,7 @@ def chunk(index, session='s', first=0):
 
 def account(index, slack, complete, session='s', rows=16, limited=0):
     return AppliedChunk(session, index, 0, 0, 0.05, np.zeros((rows if complete else 0, 16)), (),
-                        (), complete, slack, 0.0, limited)  # fmt: skip
+                        (), complete, slack, 0.0, limited, 0)  # fmt: skip
 
 
 def test_a_chunk_waits_runs_and_fades():
