@@ -161,7 +161,8 @@ def measure(episode: Episode, rows: Mapping[str, np.ndarray], robot: InProcessRo
         'state_age_ms': _or_none(-delay_ms(truth_s, truth, stamps, rows[layout.STATE][:, :14])),
         'action_delay_ms': _or_none(delay_ms(truth_s, truth, played.seconds, played.arms)),
         'stamp_error_ms': _stamp_error_ms(episode),
-        'recorded': bool(episode.sim[-1].values['success']),
+        # At any time: the recording goes on until the arms are given back.
+        'recorded': any(state.values['success'] for state in episode.sim),
         'replayed': played.solved,
         'replay_reason': played.reason,
     }  # fmt: skip
