@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kills every process of a running study in turn (SIGKILL, in mid-trial) and counts what was lost.
 
-python benchmarks/kill_study.py [--out FOLDER]      real time, about a minute and a half per kill
+python -m benchmarks.kill_study [--out FOLDER]      real time, about a minute and a half per kill
 """
 
 from __future__ import annotations
