@@ -26,7 +26,8 @@ from preflight_support import BUSY_REASONS  # noqa: E402
 ROOT = pathlib.Path(flashwam_ros.__file__).parents[1]
 ROS_DOMAIN, UNITREE_DOMAIN = 63, 43
 LIMIT_S = 240.0
-TRIES = 3
+TRIES = 5
+HUNG = 'Timeout (0:'  # how a node says that the middleware's end took longer than it waits
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def rollout(tmp_path):
             with around(folder):
                 result = run_once(folder, arguments)
             busy = result.summary.get('reason', '').startswith(BUSY_REASONS)
+            busy = busy or HUNG in result.log
             if not busy and not result.summary.get('late_chunks'):
                 return result
         return result
