@@ -11,8 +11,10 @@ import mujoco
 import numpy as np
 import pytest
 
+from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.twin import gl, looks
 from flashwam_ros.twin.rendering import NoOpenGLError, Renderer, RenderingError
+from flashwam_ros.twin.simulation import Simulation
 
 TOP = 0.774
 FROZEN = [
@@ -228,3 +230,14 @@ def test_physics_first_and_pictures_later_works_and_exits_quietly():
     done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True,
                           timeout=60, check=False)
     assert done.returncode == 0 and done.stderr == '', done.stderr
+
+
+def test_cameras_of_one_state_see_what_each_would_see_alone():
+    """Also the light at the camera, and the order in which what is transparent is painted."""
+    cameras = [camera.key for camera in RobotContract.load().cameras]
+    simulation = Simulation('pot_potato')
+    simulation.reset(5)
+    with Renderer(simulation.model, 80, 60) as renderer:
+        together = list(renderer.render_each(simulation.data, cameras))
+        for name, picture in zip(cameras, together, strict=True):
+            assert np.array_equal(picture, renderer.render(simulation.data, name)), name
