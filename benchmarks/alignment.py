@@ -161,8 +161,6 @@ def measure(episode: Episode, rows: Mapping[str, np.ndarray], robot: InProcessRo
         'state_age_ms': _or_none(-delay_ms(truth_s, truth, stamps, rows[layout.STATE][:, :14])),
         'action_delay_ms': _or_none(delay_ms(truth_s, truth, played.seconds, played.arms)),
         'stamp_error_ms': _stamp_error_ms(episode),
-        # At any time: the recording goes on until the arms are given back.
-        'recorded': any(state.values['success'] for state in episode.sim),
         'replayed': played.solved,
         'replay_reason': played.reason,
     }  # fmt: skip
@@ -262,7 +260,9 @@ def run(folder: Path, out: Path) -> list[dict]:
         results[name] = result
         say(f'{number + 1}/{len(records)} {name}: state {result["state_age_ms"]} ms, action '
             f'{result["action_delay_ms"]} ms, replay: {result["replay_reason"]}')
-    return [results[record['source']] for record in records]
+    # The verdict, not the last state recorded: a recording may end before the next one comes.
+    return [{**results[record['source']],
+             'recorded': paths[record['source']][1].outcome == 'success'} for record in records]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

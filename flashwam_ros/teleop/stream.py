@@ -19,9 +19,11 @@ from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.teleop.settings import TeleopSettings
 
 _KEPT = 8
+_FOLLOW_RAD = 0.02
 # After a late chunk the arms start from rest, up to 0.07 rad behind rows that move at 2 rad/s, and
-# catch up in the next one; arms that are held back fall behind by more.
-_FOLLOW_RAD = 0.08
+# catch up in the next one.
+_FROM_REST_RAD = 0.08
+_PAUSE_NS = 1_000_000
 _SILENT_NS = 1_000_000_000
 
 
@@ -47,6 +49,7 @@ class ChunkStream:
         self._next, self._end_ns = 0, now_ns + self._lead_ns
         self._accounted = -1
         self._sent: deque[tuple[int, np.ndarray]] = deque(maxlen=_KEPT)
+        self._starts: dict[int, int] = {}
 
     def end(self, session: str = '') -> None:
         """Nothing is due any more."""
@@ -114,10 +117,15 @@ class ChunkStream:
         length_ns = self.rows * self._row_ns
         waiting = self._next - 1 - account.index
         self._end_ns = account.start_ns + (1 + waiting) * length_ns
+        self._starts[account.index] = account.start_ns
+        self._starts.pop(account.index - _KEPT, None)
         if not account.complete:
             return None
+        before = self._starts.get(account.index - 1, account.start_ns - length_ns)
+        rested = account.start_ns - before - length_ns > _PAUSE_NS
+        bound = _FROM_REST_RAD if rested else _FOLLOW_RAD
         for index, last in self._sent:
             if index == account.index:
                 off = np.abs(account.positions[-1] - last)[:-2]
-                return account.positions[-1] if off.max() > _FOLLOW_RAD else None
+                return account.positions[-1] if off.max() > bound else None
         return None

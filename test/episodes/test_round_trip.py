@@ -89,7 +89,8 @@ def made(tmp_path_factory):
     demonstration, reason = record_episode(robot, SEED)
     assert reason == 'success'
     folder = tmp_path_factory.mktemp('recorded')
-    maker = kit.Maker(folder / '20260101-120000_s.mcap', quality={'score': 90.0})
+    maker = kit.Maker(folder / '20260101-120000_s.mcap', quality={'score': 90.0},
+                      verdict={'verdict': 'success'})
     maker.messages = lambda: sorted(robot.messages, key=lambda entry: entry[2])
     maker.write()
     return folder, demonstration
@@ -100,7 +101,7 @@ def results(made, tmp_path_factory):
     """Folder with both datasets, and the benchmark's figures of the episode."""
     out = tmp_path_factory.mktemp('sets')
     assert alignment.main([str(made[0]), '--out', str(out)]) == 0
-    return out, json.loads((out / 'episodes.jsonl').read_text())
+    return out, alignment.run(made[0], out)[0]
 
 
 def test_the_seed_is_one_without_holds_and_pushes(made):

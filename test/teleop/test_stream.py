@@ -136,9 +136,9 @@ def test_a_chunk_that_came_late_is_not_taken_for_arms_that_were_held_back(rig, h
             rig.tick()
         assert rig.really is None, f'chunk {index}'
         off.append(abs(rig.accounts[-1].positions[-1] - rows[-1]).max())
-        for _ in range(10):  # nothing to execute for 40 ms: the next one is late
+        for _ in range(10 * (index < 2)):  # nothing to execute for 40 ms: the next one is late
             rig.tick()
-    assert 0.02 < max(off) < 0.08
+    assert 0.02 < max(off) < 0.08 and off[-1] < 0.02, 'behind, and caught up'
 
 
 def test_arms_that_were_held_back_are_told_of(rig, home):
@@ -152,7 +152,7 @@ def test_arms_that_were_held_back_are_told_of(rig, home):
         rig.tick()
         if rig.accounts and rig.accounts[-1].complete:
             seen.append(rig.really)
-    assert seen[0] is not None and abs(seen[0][3] - rows[-1, 3]) > 0.08
+    assert seen[0] is not None and abs(seen[0][3] - rows[-1, 3]) > 0.02
     # An account of another session says nothing.
     rig.stream.begin('t', rig.now_ns)
     assert rig.stream.applied(rig.accounts[-1]) is None
