@@ -33,6 +33,7 @@ SIDES = ('left', 'right')
 REMOTE_STOP = frozenset({'L2', 'B'})
 FAILED_RELEASE_S = 8.0
 _LATENESS_KEPT = 15_000
+_LATENESS_REFRESH = 250
 _WINDING = 1
 
 
@@ -65,6 +66,7 @@ class Lateness:
     def reset(self) -> None:
         """Forget everything."""
         self._count = 0
+        self._known, self._known_at = (0.0, 0.0), 0
         self.skipped = 0
         self.max_s = 0.0
 
@@ -75,12 +77,16 @@ class Lateness:
         self.max_s = max(self.max_s, seconds)
 
     def percentiles(self) -> tuple[float, float]:
-        """(p50, p99) in s, zeros before the first tick."""
-        count = min(self._count, len(self._values))
-        if not count:
-            return 0.0, 0.0
-        p50, p99 = np.percentile(self._values[:count], (50, 99))
-        return float(p50), float(p99)
+        """(p50, p99) in s, zeros before the first tick; at most one second of ticks behind.
+
+        Every message of the status asks, and sorting a minute of ticks each time is a load.
+        """
+        count = self._count
+        young = 0 < count < _LATENESS_REFRESH
+        if young or not 0 <= count - self._known_at < _LATENESS_REFRESH:
+            p50, p99 = np.percentile(self._values[: min(count, len(self._values))], (50, 99))
+            self._known, self._known_at = (float(p50), float(p99)), count
+        return self._known
 
 
 class ControlLoop:

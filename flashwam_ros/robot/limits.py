@@ -63,6 +63,11 @@ class LimitReport:
     finite: bool
 
 
+def _clip(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """What np.clip does, without its wrapper, which costs several times the work at this size."""
+    return np.minimum(np.maximum(values, low), high)
+
+
 def tolerance(contract: RobotContract) -> np.ndarray:
     """Deviation from the target from which on a channel counts as limited, (C,)."""
     out = np.full(len(contract.channels), _ARM_TOLERANCE)
@@ -103,7 +108,7 @@ class Limiter:
         """Where braking at full acceleration ends, (C,), inside the limits."""
         v = state.velocity
         point = state.position + 0.5 * v * np.abs(v) / self.acceleration
-        return np.clip(point, self.lower, self.upper)
+        return _clip(point, self.lower, self.upper)
 
     def step(
         self,
@@ -133,12 +138,12 @@ class Limiter:
         adt = self.acceleration * dt
         wanted, goal, drift, finite = self._goal(p, target, target_velocity, measured)
         step = self._approach(v, goal - p, drift, adt, dt)
-        step = np.clip(step, v - adt, v + adt)
-        step = np.clip(step, -self.velocity, self.velocity)
-        step = np.clip(step, -self._cap(p - self.lower, adt), self._cap(self.upper - p, adt))
+        step = _clip(step, v - adt, v + adt)
+        step = _clip(step, -self.velocity, self.velocity)
+        step = _clip(step, -self._cap(p - self.lower, adt), self._cap(self.upper - p, adt))
         moved = p + step * dt
         # Rounding must not carry the command over a limit that it did not start beyond.
-        moved = np.clip(moved, np.minimum(self.lower, p), np.maximum(self.upper, p))
+        moved = _clip(moved, np.minimum(self.lower, p), np.maximum(self.upper, p))
         off = np.abs(moved - wanted)
         beyond = off > self._tolerance
         report = LimitReport(
@@ -159,7 +164,7 @@ class Limiter:
             command: (G,) motor rad.
             measured: (G,) motor rad, finite.
         """
-        return np.clip(command, measured - self._window, measured + self._window)
+        return _clip(command, measured - self._window, measured + self._window)
 
     def _goal(
         self, p: np.ndarray, target: np.ndarray, drift: np.ndarray, measured: np.ndarray
@@ -168,7 +173,7 @@ class Limiter:
         good = np.isfinite(target) & np.isfinite(drift)
         finite = bool(good.all())
         wanted = np.where(good, target, p)
-        goal = np.clip(wanted, self.lower, self.upper)
+        goal = _clip(wanted, self.lower, self.upper)
         drift = np.where(good & (goal == wanted), drift, 0.0)
         way = goal - p
         ahead = np.where(np.isfinite(measured), p - measured, 0.0)

@@ -41,6 +41,7 @@ class Simulation:
         self._home_arm, self._home_gripper = home[:14], home[14:]
         gripper = self.twin.description.gripper
         self._jaw_closed, self._jaw_per_rad = gripper.finger_at_closed, gripper.finger_per_rad
+        self._arm_motors = np.array(self.twin.description.motor_groups['arm_indices'])
         self._hand_of_geom, self._object_of_geom = self._geom_tables()
         self.reset(0)
 
@@ -143,25 +144,26 @@ class Simulation:
     def joint_state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Positions, velocities and motor torques (29 each); rigid joints stand still."""
         q, dq, tau = self.twin.stance_q.copy(), np.zeros(29), np.zeros(29)
-        index = list(self.twin.description.motor_groups['arm_indices'])
-        q[index] = self.data.qpos[self.twin.arm_qpos]
-        dq[index] = self.data.qvel[self.twin.arm_dof]
-        tau[index] = self.data.actuator_force[self.twin.arm_actuators]
+        arms = self._arm_motors
+        q[arms] = self.data.qpos[self.twin.arm_qpos]
+        dq[arms] = self.data.qvel[self.twin.arm_dof]
+        tau[arms] = self.data.actuator_force[self.twin.arm_actuators]
         return q, dq, tau
 
     def gripper_state(self) -> tuple[np.ndarray, np.ndarray]:
         """Motor angle (rad) and speed (rad/s) of the left and right gripper."""
-        jaw = self.data.qpos[self.twin.jaw_qpos].reshape(2, 2).mean(axis=1)
-        speed = self.data.qvel[self.twin.jaw_dof].reshape(2, 2).mean(axis=1)
+        jaw = _pair_means(self.data.qpos[self.twin.jaw_qpos])
+        speed = _pair_means(self.data.qvel[self.twin.jaw_dof])
         return (jaw - self._jaw_closed) / self._jaw_per_rad, speed / self._jaw_per_rad
 
     def world(self) -> WorldState:
         """The scene as of the last physics step."""
         data = self.data
-        tcp = np.tile(np.eye(4), (2, 1, 1))
+        tcp = np.zeros((2, 4, 4))
+        tcp[:, 3, 3] = 1.0
         tcp[:, :3, :3] = data.site_xmat[self.twin.tcp_sites].reshape(2, 3, 3)
         tcp[:, :3, 3] = data.site_xpos[self.twin.tcp_sites]
-        jaw = data.qpos[self.twin.jaw_qpos].reshape(2, 2).mean(axis=1)
+        jaw = _pair_means(data.qpos[self.twin.jaw_qpos])
         touched, held = self._contacts()
         objects = {
             name: (data.xpos[body].copy(), data.xquat[body].copy())
@@ -185,3 +187,8 @@ class Simulation:
     def status(self) -> TaskStatus:
         """Success, stages and failure so far (looked at every 20 ms)."""
         return self._monitor.status()
+
+
+def _pair_means(values: np.ndarray) -> np.ndarray:
+    """(4,) -> (2,): the means of neighbours, here of the two jaws of each hand."""
+    return 0.5 * (values[::2] + values[1::2])

@@ -216,3 +216,16 @@ def test_lateness_percentiles_and_reset():
     assert lateness.percentiles()[0] == pytest.approx(14.5)
     lateness.reset()
     assert lateness.percentiles() == (0.0, 0.0)
+
+
+def test_lateness_percentiles_are_at_most_a_second_behind():
+    lateness = Lateness()
+    for _ in range(250):
+        lateness.add(1.0)
+    assert lateness.percentiles() == (1.0, 1.0)
+    for _ in range(250):
+        lateness.add(3.0)
+    assert lateness.percentiles() == (pytest.approx(2.0), pytest.approx(3.0))
+    lateness.reset()
+    lateness.add(5.0)
+    assert lateness.percentiles() == (5.0, 5.0)
