@@ -12,10 +12,6 @@ BLOB_MATERIAL = 'soft_blob'
 KEY_LIGHT = 'key_light'
 TABLE_HALF_WIDTH = 0.55
 TABLE_THICKNESS = 0.04
-FLOOR_GEOM = 'floor_look'
-WALL_TOP = 3.2
-FARTHEST_CORNER = 6.0
-"""No corner of the room is farther (m, level) from anything within 1 m of the pelvis."""
 
 MATERIALS = f"""
 <material name="{TABLE_MATERIAL}" texture="butcher_block" texrepeat="1 1" texuniform="false"
@@ -96,10 +92,8 @@ def _partition() -> list[str]:
 
 def _walls() -> list[str]:
     geoms = []
-    half = WALL_TOP / 2.0
-    for size, pos in (((0.05, 3.6, half), (3.4, 0, half)), ((0.05, 3.6, half), (-1.9, 0, half)),
-                      ((2.7, 0.05, half), (0.75, 3.4, half)),
-                      ((2.7, 0.05, half), (0.75, -3.4, half))):
+    for size, pos in (((0.05, 3.6, 1.6), (3.4, 0, 1.6)), ((0.05, 3.6, 1.6), (-1.9, 0, 1.6)),
+                      ((2.7, 0.05, 1.6), (0.75, 3.4, 1.6)), ((2.7, 0.05, 1.6), (0.75, -3.4, 1.6))):
         geoms.append(_box(size, pos, 'wall'))
         geoms.append(_box((size[0] + 0.012, size[1] + 0.012, 0.06), (pos[0], pos[1], 0.06),
                           'skirting'))
@@ -121,6 +115,6 @@ def room(top: float, x0: float, x1: float) -> str:
         _plane((0.30, 0.34), (0.02, 0, 0.003), BLOB_MATERIAL, 'robot_shade'),
     ]
     # nearest first: what the bench hides is then never painted
-    geoms = [*_bench(top, x0, x1), _plane((3.0, 3.6), (0.6, 0, 0), 'floor', FLOOR_GEOM),
+    geoms = [*_bench(top, x0, x1), _plane((3.0, 3.6), (0.6, 0, 0), 'floor', 'floor_look'),
              *_partition(), *_walls(), *shade]
     return _LIGHTS + '\n'.join(geoms)

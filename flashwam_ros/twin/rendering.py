@@ -17,7 +17,6 @@ import atexit
 import contextlib
 import dataclasses
 import importlib
-import math
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
@@ -26,7 +25,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flashwam_ros.twin.gl import NoOpenGLError, choose_gl_backend
-from flashwam_ros.twin.looks_room import FARTHEST_CORNER, FLOOR_GEOM, WALL_TOP
 
 if TYPE_CHECKING:
     import mujoco
@@ -140,8 +138,6 @@ class Renderer:
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._shadows = BlobShadows(model, kind.blob_depth)
-        floor = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, FLOOR_GEOM)
-        self._room = floor >= 0
         self._rect = mujoco.MjrRect(0, 0, width, height)
         self._pixels = np.empty((height, width, 3), np.uint8)
         self._gl = make_context(width, height)
@@ -188,24 +184,9 @@ class Renderer:
                 mj.mjv_updateCamera(self._model, data, self._camera, self._scene)
                 mj.mjv_makeLights(self._model, data, self._scene)
             first = False
-            self._scene.flags[mj.mjtRndFlag.mjRND_SKYBOX] = self._may_see_sky(data)
             mj.mjr_render(self._rect, self._scene, self._context)
             mj.mjr_readPixels(self._pixels, None, self._rect, self._context)
             yield self._pixels[::-1].copy()
-
-    def _may_see_sky(self, data: mujoco.MjData) -> bool:
-        """Whether a ray of the camera may pass over the walls of our room.
-
-        A sky takes a fifth of a picture's time, also where walls and floor then hide all of it.
-        """
-        camera = self._camera.fixedcamid
-        place, forward = data.cam_xpos[camera], -data.cam_xmat[camera, 2::3]
-        if not self._room or place[0] ** 2 + place[1] ** 2 > 1.0 or place[2] < 0.0:
-            return True
-        half = math.tan(math.radians(self._model.cam_fovy[camera]) / 2.0)
-        half_diagonal = math.atan(half * math.hypot(1.0, self._rect.width / self._rect.height))
-        highest = math.asin(min(1.0, max(-1.0, forward[2]))) + half_diagonal
-        return highest >= math.atan2(WALL_TOP - place[2], FARTHEST_CORNER)
 
     def _look_through(self, camera_name: str) -> None:
         if self._context is None:

@@ -241,26 +241,3 @@ def test_cameras_of_one_state_see_what_each_would_see_alone():
         together = list(renderer.render_each(simulation.data, cameras))
         for name, picture in zip(cameras, together, strict=True):
             assert np.array_equal(picture, renderer.render(simulation.data, name)), name
-
-
-def test_a_sky_left_out_is_never_missed(monkeypatch):
-    """It is drawn wherever walls and floor may not hide it, and changes nothing elsewhere."""
-    cameras = [camera.key for camera in RobotContract.load().cameras]
-    simulation = Simulation('red_bottle')
-    model, data, arms = simulation.model, simulation.data, simulation.twin.arm_qpos
-    low, high = model.jnt_range[model.dof_jntid[simulation.twin.arm_dof]].T
-    rng = np.random.default_rng(7)
-    drawn = []
-    with Renderer(model, 80, 60) as renderer:
-        thrifty = renderer._may_see_sky
-        for _ in range(40):
-            data.qpos[arms] = rng.uniform(low, high)
-            mujoco.mj_forward(model, data)
-            monkeypatch.setattr(renderer, '_may_see_sky',
-                                lambda data: drawn.append(thrifty(data)) or drawn[-1])
-            pictures = list(renderer.render_each(data, cameras))
-            monkeypatch.setattr(renderer, '_may_see_sky', lambda data: True)
-            for name, picture, full in zip(cameras, pictures, renderer.render_each(data, cameras),
-                                           strict=True):
-                assert np.array_equal(picture, full), name
-    assert 40 <= drawn.count(False) < len(drawn), 'both cases came'
