@@ -41,6 +41,7 @@ from flashwam_ros.training.run_state import (
 from flashwam_ros.wam.checkpoint import load_checkpoint
 from flashwam_ros.wam.codec import NanoCodec, NanoCodecConfig, PositionProbe, canvas_to_tensor
 
+_CODEC_PARTS = ('vae', 'codec.json')  # of a checkpoint, of the folder that is written here
 COLUMNS = ('step', 'seconds', 'reconstruction', 'probe', 'learning_rate')
 
 
@@ -284,16 +285,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--out', type=Path, default=cache_folder('codec'))
     parser.add_argument('--recipe', type=Path, default=None,
                         help='YAML (default: the installed nano_codec.yaml)')
-    parser.add_argument('--encode-only', action='store_true', help='the codec is trained already')
+    parser.add_argument('--codec', type=Path, default=None, metavar='FOLDER',
+                        help='train nothing, encode with this one: a checkpoint, or an --out')
     options = parser.parse_args(argv)
+    if options.codec and not any((options.codec / part).exists() for part in _CODEC_PARTS):
+        parser.error(f'--codec {options.codec}: it has none of {", ".join(_CODEC_PARTS)}; give a '
+                     'checkpoint folder or the --out of an earlier run')
     report = reporter('codec')
-    if not options.encode_only:
+    if options.codec is None:
         recipe = CodecRecipe(**load_recipe('nano_codec.yaml', options.recipe))
         card = train_codec(options.demos, options.out, recipe, report)
         report(', '.join(f'{name} {value:.2f}' for name, value in card.items()
                          if isinstance(value, float)))
     torch.set_num_threads(1)
-    count = encode_demonstrations(load_codec(options.out), options.demos,
+    count = encode_demonstrations(load_codec(options.codec or options.out), options.demos,
                                   options.out / 'latents', report)
     report(f'{count} episodes encoded')
     return 0

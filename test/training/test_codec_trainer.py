@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The codec trainer learns, resumes, and encodes what it says it encodes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,10 @@ from flashwam_ros.training import codec_data, codec_trainer
 from flashwam_ros.training.codec_trainer import CodecRecipe, CodecTraining
 from flashwam_ros.training.dataset import load_folder
 from flashwam_ros.training.episode_file import write_episode
+from flashwam_ros.wam.checkpoint import load_checkpoint
 from flashwam_ros.wam.codec import NanoCodec, NanoCodecConfig, canvas_to_tensor
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = NanoCodecConfig(4, (8, 8, 8), (8, 8, 8))
 
 
@@ -64,6 +68,18 @@ def test_encoding_matches_streaming(demos, tmp_path):
         second = codec.encode_group(canvases[None, 5:9])[0]
     loaded = load_folder(tmp_path / 'latents')[0]
     np.testing.assert_allclose(loaded.latents[2], second.numpy(), atol=2e-3)
+
+
+def test_demonstrations_are_encoded_with_the_codec_of_a_checkpoint(demos, tmp_path, capsys):
+    model, out = REPOSITORY / 'models' / 'g1-nano-teacher', tmp_path / 'codec'
+    options = ['--demos', str(demos), '--out', str(out), '--codec']
+    assert codec_trainer.main([*options, str(model)]) == 0
+    mark = codec_trainer.codec_hash(load_checkpoint(model).codec)
+    assert len(load_folder(out / 'latents', mark)) == 2
+    assert not (out / 'codec.json').exists(), 'nothing was trained'
+    with pytest.raises(SystemExit):
+        codec_trainer.main([*options, str(tmp_path)])
+    assert 'give a checkpoint folder' in capsys.readouterr().err
 
 
 def test_weights_favour_what_differs_from_the_mean():
