@@ -30,6 +30,7 @@ from flashwam_ros.training.codec_data import ENTITIES, Groups
 from flashwam_ros.training.command import cache_folder, load_recipe, reporter
 from flashwam_ros.training.dataset import latent_episode, read_latents, write_latents
 from flashwam_ros.training.episode_file import read_episode
+from flashwam_ros.training.precision import product_dtype
 from flashwam_ros.training.run_state import (
     Budget,
     CsvLog,
@@ -151,7 +152,8 @@ class CodecTraining:
         for group in self._optimiser.param_groups:
             group['lr'] = rate
         self._optimiser.zero_grad(set_to_none=True)
-        with torch.autocast('cpu', torch.bfloat16, enabled=recipe.bf16):
+        products = product_dtype('bf16' if recipe.bf16 else 'fp32', images.device)
+        with torch.autocast('cpu', torch.bfloat16, enabled=products is torch.bfloat16):
             raw = self.codec.encode_raw(images)
             noise = torch.randn(raw.shape, generator=generator)
             raw = raw + recipe.latent_noise * raw.detach().float().std() * noise

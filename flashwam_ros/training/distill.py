@@ -82,6 +82,7 @@ class Distillation:
         record = {
             'method': self.method, 'preset': preset, 'recipe': recipe.to_dict(),
             'weights': f'moving average of the student, decay {recipe.ema}',
+            'products': str(trainer.networks.products).removeprefix('torch.'),
             'steps': trainer.step, 'seconds': round(trainer.elapsed_s),
             'skipped_steps': trainer.skipped,
             'machine': machine(trainer.peers.count, trainer.peers.device),

@@ -27,6 +27,7 @@ from flashwam_ros.training.distributed import (
     shard,
 )
 from flashwam_ros.training.objectives.base import Networks
+from flashwam_ros.training.precision import product_dtype
 from flashwam_ros.training.recipes import Recipe
 from flashwam_ros.wam.config import TransformerConfig
 from flashwam_ros.wam.transformer import WanTransformer3DModel
@@ -43,8 +44,9 @@ def random_weights(config: TransformerConfig, seed: int) -> dict[str, Tensor]:
 class NetworkSet:
     """Networks, optimisers and their state.
 
-    With precision 'fp32' and 'bf16' all weights, moments and averages are fp32 (with sharding,
-    'bf16' gathers bf16 copies; without, autocast makes them); with 'legacy_bf16' all are bf16.
+    With precision 'fp32' and 'bf16' all weights, moments and averages are fp32; products in bf16
+    take bf16 copies, which sharding gathers and otherwise autocast makes. With 'legacy_bf16' all
+    are bf16.
 
     Args:
         config: size, the same for all networks.
@@ -54,6 +56,9 @@ class NetworkSet:
         peers: the processes that train together.
         teacher: the teacher's weights, where ``roles`` has one.
 
+    Attributes:
+        products: number format of matrix products, see ``precision``.
+
     Raises:
         ValueError: weights do not fit the size.
     """
@@ -61,6 +66,7 @@ class NetworkSet:
     def __init__(self, config: TransformerConfig, weights: Weights, roles: frozenset[str],
                  recipe: Recipe, peers: Peers, teacher: Weights | None = None):
         self.config, self._recipe, self._peers = config, recipe, peers
+        self.products = product_dtype(recipe.precision, peers.device)
         self.student = self._network(weights, trained=True)
         self.average = self._network(weights, trained=False)
         self.critic = self._network(weights, trained=True) if 'critic' in roles else None
@@ -86,7 +92,8 @@ class NetworkSet:
         if recipe.compile:
             _compile_blocks(network)
         if peers.sharded:
-            shard(network, peers, torch.bfloat16 if recipe.precision == 'bf16' else None)
+            gathered = torch.bfloat16 if recipe.precision == 'bf16' else None
+            shard(network, peers, gathered if self.products is torch.bfloat16 else None)
         network.to_empty(device=peers.device)
         load_full(network, weights)
         return network

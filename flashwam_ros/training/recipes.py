@@ -41,7 +41,8 @@ class Recipe:
         clip: largest gradient norm.
         ema: decay of the moving average of the weights, per optimiser step.
         precision: 'fp32'; 'bf16': fp32 master weights, moments and moving average, products in
-            bf16; 'legacy_bf16': all of these really in bf16, as published.
+            bf16 where that is fast (``precision``); 'legacy_bf16': all of these really in bf16,
+            as published.
         activation_checkpointing: recompute each block in the backward pass.
         compile: compile each block with torch.compile.
         sharding: 'replicate' or 'fsdp', see ``distributed``.

@@ -140,7 +140,9 @@ class TeacherRun:
                                    actions_per_frame=contract.actions_per_frame)
         record = {
             'method': self.objective.name, 'preset': preset, 'recipe': recipe.to_dict(),
-            'weights': f'moving average, decay {recipe.ema}', 'steps': trainer.step,
+            'weights': f'moving average, decay {recipe.ema}',
+            'products': str(trainer.networks.products).removeprefix('torch.'),
+            'steps': trainer.step,
             'seconds': round(trainer.elapsed_s), 'skipped_steps': trainer.skipped,
             'machine': machine(trainer.peers.count, trainer.peers.device),
             'processes': trainer.peers.count, 'data': data_record(self._episodes),

@@ -152,6 +152,8 @@ class Trainer:
         Raises:
             DivergedError: nothing but non-finite steps.
         """
+        if self._recipe.precision == 'bf16' and self.networks.products is torch.float32:
+            report('this CPU has no fast bf16: products are made in fp32')
         throttles = [Throttle(period, time.monotonic) for period in (SAVE_EVERY_S,
                                                                      EXPORT_EVERY_S)]
         plotter = Throttle(PLOT_EVERY_S, time.monotonic)
@@ -180,7 +182,7 @@ class Trainer:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.peers.device.type, torch.bfloat16,
-                              enabled=self._recipe.precision != 'fp32')
+                              enabled=self.networks.products is torch.bfloat16)
 
     def _losses(self, part: int) -> Losses:
         seed = (self._recipe.seed * 1_000_003 + self.step) * 4096 + part

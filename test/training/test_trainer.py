@@ -105,6 +105,24 @@ def test_run_beyond_repair_ends(tmp_path, monkeypatch):
         run.trainer.run(quiet)
 
 
+def test_cpu_without_bf16_is_told_and_makes_products_in_fp32(tmp_path, monkeypatch):
+    lines, seen = [], []
+
+    def first_step(name, capability):
+        monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: capability)
+        run = make_run(tmp_path / name, precision='bf16', bf16=True, head_dim=32)
+        linear = next(module for module in run.trainer.networks.student.blocks.modules()
+                      if isinstance(module, torch.nn.Linear))
+        linear.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
+        run.trainer.run(lines.append, until=1)
+        return seen.pop()
+
+    assert first_step('fast', 'AVX512') is torch.bfloat16
+    assert not any('fp32' in line for line in lines)
+    assert first_step('slow', 'AVX2') is torch.float32
+    assert any('fp32' in line for line in lines)
+
+
 def moved(folder, precision):
     """Share of the student's weights that a published learning rate changes in three steps."""
     run = make_run(folder, precision=precision, peak_learning_rate=5e-6, warmup_steps=1,
