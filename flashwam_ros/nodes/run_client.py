@@ -21,12 +21,14 @@ from pathlib import Path
 
 from flashwam_ros.bringup.command import graph_for, usage
 from flashwam_ros.bringup.graph import Graph
+from flashwam_ros.bringup.pressure import ProcessorWait
 from flashwam_ros.bringup.settings import Settings, SettingsError
 from flashwam_ros.bringup.supervisor import Supervisor
 from flashwam_ros.bringup.terminal import Log, RunError, parse, say
 from flashwam_ros.trials.check_result import Report
 
 STOP_S = 60.0
+VALID = ('success', 'failure')
 _OWN = {'time_limit': '0', 'prompt': ''}
 
 
@@ -114,6 +116,7 @@ class _Client:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self._interrupted.set())
         self._shown = ''
+        self._wait: ProcessorWait | None = None
 
     def result(self):
         from flashwam_ros.action import RunRollout
@@ -128,7 +131,10 @@ class _Client:
                 time_limit=float(self._own['time_limit']),
                 execution=self._settings.execution,
             )
-            return client.run(goal, self._show)
+            result = client.run(goal, self._show)
+            if result.verdict not in VALID and self._wait and (advice := self._wait.advice()):
+                say(advice)
+            return result
         finally:
             client.close()
 
@@ -142,6 +148,7 @@ class _Client:
         feedback = message.feedback
         line = feedback.stage
         if feedback.stage == 'running':
+            self._wait = self._wait or ProcessorWait()
             line += f', chunk {feedback.chunk}' if feedback.chunk >= 0 else ', first chunk'
         if line != self._shown:
             self._shown = line
@@ -189,7 +196,7 @@ def _program(verb: str, argv: Sequence[str] | None, act) -> int:
         code = 1
     else:
         say(describe(json.loads(result.summary_json), result.folder))
-        code = 0 if result.verdict in ('success', 'failure') else 1
+        code = 0 if result.verdict in VALID else 1
     from flashwam_ros.nodes.lifecycle import leave_at_exit
 
     leave_at_exit(code)
