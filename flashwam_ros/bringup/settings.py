@@ -89,8 +89,8 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('camera_port', 'twin: port of the head camera; the wrist cameras take the next two',
              '55555'),
     Argument('camera_rate', 'frames per second that the policy counts on, and that the simulated '
-             'cameras send; default: 20, in the simulator on one or two cores 15, as software '
-             'draws them', ''),
+             'cameras send; default: 20; in the simulator on one or two cores, as software draws '
+             'them, 10 (what a model looks at), 15 for teleoperation', ''),
     Argument('namespace', 'namespace of all nodes; with another one, and other domain and ports, '
              'two stacks run side by side', ''),
     Argument('output_dir', 'folder that receives one folder per rollout', 'rollouts'),
@@ -280,13 +280,15 @@ def _with_defaults(values: Mapping[str, str]) -> dict[str, str]:
                 f'{name}:={texts[name]} is not one of ' + ', '.join(argument.choices))
     for name, default in (REAL if texts['robot'] == 'real' else TWIN).items():
         texts[name] = texts[name] or default
-    texts['camera_rate'] = texts['camera_rate'] or _camera_rate(texts['robot'])
+    texts['camera_rate'] = texts['camera_rate'] or _camera_rate(texts['robot'], texts['device'])
     return texts
 
 
-def _camera_rate(robot: str) -> str:
+def _camera_rate(robot: str, device: str) -> str:
     """Three cameras drawn 20 times a second are most of what two slow cores can do."""
-    return '15' if robot == 'twin' and (os.cpu_count() or 1) <= 2 else '20'
+    if robot != 'twin' or (os.cpu_count() or 1) > 2:
+        return '20'
+    return '15' if device else '10'
 
 
 def _whole(texts: Mapping[str, str], name: str, lower: int, upper: int) -> int:

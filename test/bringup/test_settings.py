@@ -20,12 +20,13 @@ def test_defaults_are_the_simulated_robot():
     assert settings.headless is True
 
 
-@pytest.mark.parametrize(('cores', 'rate'), [(1, 15), (2, 15), (4, 20), (None, 15)])
+@pytest.mark.parametrize(('cores', 'rate'), [(1, 10), (2, 10), (4, 20), (None, 10)])
 def test_small_machines_draw_fewer_pictures(monkeypatch, cores, rate):
     monkeypatch.setattr(os, 'cpu_count', lambda: cores)
     twin = Settings.parse(EXPERT)
     assert twin.camera_rate == rate
     assert Settings.parse({**EXPERT, 'camera_rate': '30'}).camera_rate == 30
+    assert Settings.parse({'device': 'expert'}).camera_rate == max(rate, 15)
     real = {'robot': 'real', 'policy': 'wam', 'network_interface': 'eth0', 'checkpoint': 'x'}
     assert Settings.parse({**real, 'checkpoint': 'g1-nano-teacher'}).camera_rate == 20
     graph = graph_for(EXPERT)
