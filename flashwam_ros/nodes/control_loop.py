@@ -82,7 +82,9 @@ class Lateness:
         Every message of the status asks, and sorting a minute of ticks each time is a load.
         """
         count = self._count
-        young = 0 < count < _LATENESS_REFRESH
+        if not count:
+            return 0.0, 0.0
+        young = count < _LATENESS_REFRESH
         if young or not 0 <= count - self._known_at < _LATENESS_REFRESH:
             p50, p99 = np.percentile(self._values[: min(count, len(self._values))], (50, 99))
             self._known, self._known_at = (float(p50), float(p99)), count
