@@ -21,6 +21,8 @@ SLOW_S = 240.0
 BUSY = {f'{check}: {key}' for check in ('camera_age', 'camera_rate')
         for key in ('head', 'left_wrist', 'right_wrist')} | {
             'stamp_skew', 'state_rate', 'state_age', 'state_lag'}  # fmt: skip
+#: How a node says that the middleware's end took longer than it waits.
+HUNG = 'Timeout (0:'
 #: Reasons of an invalid rollout that are about time alone.
 BUSY_REASONS = ('preflight: camera', 'preflight: stamp_skew', 'preflight: state_',
                 'preflight: gripper_alive', 'preflight: chunk_latency', 'policy: StreamError',
@@ -85,3 +87,8 @@ def running(place, folder, **values):
             yield rig
         finally:
             rig.sim.close()
+
+
+def undisturbed(run):
+    """Whether the machine was not too busy for a valid rollout."""
+    return not run.summary.get('reason', '').startswith(BUSY_REASONS) and HUNG not in run.log
