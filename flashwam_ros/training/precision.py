@@ -7,8 +7,8 @@ from __future__ import annotations
 import torch
 
 _FAST_CPUS = ('AVX512', 'SVE256')
-"""What ``torch.backends.cpu.get_cpu_capability`` says where PyTorch has bf16 products; elsewhere
-it has a plain loop, which took 50 times as long as fp32 for a (1024, 256) @ (256, 256) on AVX2."""
+"""What ``torch.backends.cpu.get_cpu_capability`` says where PyTorch has fast bf16 products;
+elsewhere they are far slower than in fp32 (docs/training.md)."""
 
 
 def product_dtype(precision: str, device: torch.device) -> torch.dtype:
