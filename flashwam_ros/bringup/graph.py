@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flashwam_ros.bringup.settings import Settings
+from flashwam_ros.robot.clock import RobotClock
 
 #: Executables in lib/flashwam_ros and the modules behind them (the same list as CMakeLists.txt).
 EXECUTABLES: Mapping[str, str] = {
@@ -155,7 +156,9 @@ def _environment(settings: Settings, outside: Mapping[str, str], profile: Path) 
             wanted['ROS_LOCALHOST_ONLY'] = '1'
         else:
             wanted['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-    return {name: value for name, value in wanted.items() if not outside.get(name)}
+    clock = RobotClock.starting_now(settings.real_time_factor)
+    kept = {name: value for name, value in wanted.items() if not outside.get(name)}
+    return {**kept, **clock.environment}
 
 
 def _twin(settings: Settings) -> Process:
@@ -370,6 +373,8 @@ def build_graph(settings: Settings, environment: Mapping[str, str], profile: Pat
             replace(
                 process,
                 environment=extra,
+                shutdown_delay_s=process.shutdown_delay_s / settings.real_time_factor,
+                stop_timeout_s=process.stop_timeout_s / settings.real_time_factor,
                 namespace=settings.namespace if process.is_node else '',
             )
             for process in processes

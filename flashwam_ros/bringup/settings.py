@@ -13,6 +13,7 @@ from pathlib import Path
 
 from flashwam_ros.policy.handshake import is_server
 from flashwam_ros.resources import share_path
+from flashwam_ros.robot.clock import SLOWEST, RobotClock
 
 STUDY_PORT = 8765
 """Where `flashwam trials` serves fieldtrial's console, unless told otherwise."""
@@ -91,6 +92,8 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('camera_rate', 'frames per second that the policy counts on, and that the simulated '
              'cameras send; default: 20; in the simulator on one or two cores, as software draws '
              'them, 10 (what a model looks at), 15 for teleoperation', ''),
+    Argument('real_time_factor', 'simulator only: below 1, the simulated robot and all nodes run '
+             'so much slower than real time, for a machine that cannot keep up', '1'),
     Argument('namespace', 'namespace of all nodes; with another one, and other domain and ports, '
              'two stacks run side by side', ''),
     Argument('output_dir', 'folder that receives one folder per rollout', 'rollouts'),
@@ -137,6 +140,7 @@ class Settings:
     camera_request_port: int
     camera_ports: tuple[int, int, int]
     camera_rate: int
+    real_time_factor: float
     namespace: str
     output_dir: str
     film: bool
@@ -175,6 +179,10 @@ class Settings:
         if texts['execution'] == 'async_grounded':
             for folder in ([checkpoint] if policy else []) + ([shadow] if shadow else []):
                 _check_imagination(folder)
+        factor = _factor(texts['real_time_factor'])
+        if factor != 1.0 and (texts['robot'] == 'real' or texts['device']):
+            raise SettingsError(f'real_time_factor:={factor:g} slows a simulated robot that a '
+                                'policy moves: neither a real robot nor an operator can be slowed')
         port = _whole(texts, 'camera_port', 1024, 65533)
         return cls(
             task=texts['task'],
@@ -197,6 +205,7 @@ class Settings:
             camera_request_port=_whole(texts, 'camera_request_port', 1024, 65535),
             camera_ports=(port, port + 1, port + 2),
             camera_rate=_whole(texts, 'camera_rate', 5, 60),
+            real_time_factor=factor,
             namespace=texts['namespace'].strip('/'),
             output_dir=str(Path(texts['output_dir']).expanduser().absolute()),
             film=texts['film'] == 'true',
@@ -299,6 +308,14 @@ def _whole(texts: Mapping[str, str], name: str, lower: int, upper: int) -> int:
     if not lower <= value <= upper:
         raise SettingsError(f'{name}:={value} is not between {lower} and {upper}')
     return value
+
+
+def _factor(text: str) -> float:
+    try:
+        return RobotClock(float(text)).factor
+    except ValueError:
+        raise SettingsError(
+            f'real_time_factor:={text} is not a number between {SLOWEST} and 1') from None
 
 
 def _file(text: str) -> str:

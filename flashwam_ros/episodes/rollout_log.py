@@ -20,7 +20,11 @@ POLICY_FAULTS = ('tracking',)
 
 @dataclass(frozen=True)
 class RolloutSetting:
-    """What was run; `arm` (by blind code) and `trial` only for a trial of a study."""
+    """What was run; `arm` (by blind code) and `trial` only for a trial of a study.
+
+    All times of a rollout are by the robot's clock, which ran `clock_factor` times as fast as the
+    machine's (`robot.clock`): below 1, latencies are those of a machine so much faster.
+    """
 
     task: str
     prompt: str
@@ -32,6 +36,7 @@ class RolloutSetting:
     time_limit_s: float
     arm: str = ''
     trial: str = ''
+    clock_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -186,6 +191,7 @@ def summarise(log: RolloutLog, outcome: Outcome) -> dict:
         'arm_limited_ticks': sum(account.arm_limited_ticks for account in log.accounts),
         'tracking_error_rad': round(log.tracking_rad, 5),
         'real_time_factor': log.real_time_factor,
+        'clock_factor': setting.clock_factor,
         'events': events,
         'definitions': {
             'first_action_s': 'session begun -> first row executed',
@@ -196,7 +202,8 @@ def summarise(log: RolloutLog, outcome: Outcome) -> dict:
             'arm_limited_ticks': 'those in which it did for a joint of an arm',
             'tracking_error_rad': 'largest |commanded - measured| of an arm at full weight',
             'tick_lateness_s': 'control tick against its schedule, since the driver was activated',
-            'real_time_factor': 'simulated time / wall time of the episode; < 0.98 is invalid',
+            'real_time_factor': 'simulated time / time by the robot\'s clock; < 0.98 is invalid',
+            'clock_factor': 'speed of the robot\'s clock, by which all times are, to real time',
         },
     }
 

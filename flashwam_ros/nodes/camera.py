@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import sys
 import threading
-import time
 from array import array
 from dataclasses import dataclass
 
@@ -21,10 +20,11 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from flashwam_ros.episodes.schemas import image_topic
 from flashwam_ros.imaging import ImageError, decode_jpeg
-from flashwam_ros.nodes.clock import to_msg
+from flashwam_ros.nodes.clock import ros_now_ns, to_msg
 from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.image_conversion import rgb_to_message
 from flashwam_ros.nodes.lifecycle import SENSOR_QOS, STATUS_QOS, declare, run_node
+from flashwam_ros.robot.clock import robot_clock
 from flashwam_ros.robot.contract import Camera, RobotContract
 from flashwam_ros.robot.description import CameraModel, load_description
 from flashwam_ros.wire.teleimager import CameraClient, CameraFrame, StreamError
@@ -177,9 +177,10 @@ class CameraNode(Node):
 
     def _publish_diagnostics(self) -> None:
         message = DiagnosticArray()
-        message.header.stamp = self.get_clock().now().to_msg()
+        message.header.stamp = to_msg(ros_now_ns(self))
         for key, stream in self._streams.items():
-            age_s = (time.monotonic_ns() - stream.arrival_ns) * 1e-9 if stream.frames else -1.0
+            age_ns = robot_clock.monotonic_ns() - stream.arrival_ns
+            age_s = age_ns * 1e-9 if stream.frames else -1.0
             status = DiagnosticStatus(name=f'camera: {key}', hardware_id=stream.camera.wire_name)
             if not stream.frames:
                 status.level = DiagnosticStatus.ERROR

@@ -41,6 +41,7 @@ from flashwam_ros.nodes.lifecycle import COMMAND_QOS, declare, declare_wire, run
 from flashwam_ros.nodes.lifecycle_client import LifecycleClient, NodeUnavailableError
 from flashwam_ros.nodes.polled_input import PolledInput
 from flashwam_ros.robot.chunk import ChunkRejected
+from flashwam_ros.robot.clock import robot_clock
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.twin.tasks import TASKS
 from flashwam_ros.wire.sim_bus import SimBus
@@ -75,7 +76,7 @@ class ConsoleNode(Node):
             study_url=declare(self, 'study_url', '', 'address of a running study\'s own console'),
         )
         self.contract = RobotContract.load()
-        self.board = Board()
+        self.board = Board(robot_clock.monotonic_ns)
         self._line = ChunkLine()
         self._stopped = False
         self._joints_ns: dict[str, int] = {}

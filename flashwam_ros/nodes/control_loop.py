@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashwam_ros.robot.chunk import ActionChunk, AppliedChunk, ChunkRejected
+from flashwam_ros.robot.clock import robot_clock
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.robot.executor import Executor, ExecutorInput, Mode, TickOutput
 from flashwam_ros.wire.realtime import claim_realtime
@@ -92,7 +93,7 @@ class Lateness:
 
 
 class ControlLoop:
-    """Runs the executor at 250 Hz on the monotonic clock.
+    """Runs the executor at 250 Hz on the robot's clock.
 
     Deadlines are absolute. A missed tick is skipped, never made up for: the executor samples its
     chunks
@@ -176,13 +177,13 @@ class ControlLoop:
 
         Args:
             modes: any of them will do.
-            timeout_s: how long to wait.
+            timeout_s: how long to wait, by the robot's clock.
             newer_than_ns: ticks up to this monotonic time do not count: they had not yet heard of
                 what was asked for since.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = robot_clock.monotonic() + timeout_s
         while self.mode not in modes or self.snapshot.now_ns <= newer_than_ns:
-            if self.failure or time.monotonic() > deadline:
+            if self.failure or robot_clock.monotonic() > deadline:
                 return False
             time.sleep(0.01)
         return True
@@ -215,16 +216,16 @@ class ControlLoop:
         # This thread alone: middleware threads under real-time priority can spin for ever on a
         # shared-memory lock whose owner, in another process, no longer gets a processor.
         log.info('control thread: %s', claim_realtime())
-        deadline_ns = time.monotonic_ns() + TICK_NS
+        deadline_ns = robot_clock.monotonic_ns() + TICK_NS
         while not self._stopping.is_set():
-            now_ns = time.monotonic_ns()
+            now_ns = robot_clock.monotonic_ns()
             if now_ns < deadline_ns:
-                time.sleep((deadline_ns - now_ns) * 1e-9)
-                now_ns = time.monotonic_ns()
+                robot_clock.sleep((deadline_ns - now_ns) * 1e-9)
+                now_ns = robot_clock.monotonic_ns()
             self.lateness.add((now_ns - deadline_ns) * 1e-9)
             self._tick(now_ns)
             deadline_ns += TICK_NS
-            missed = (time.monotonic_ns() - deadline_ns) // TICK_NS
+            missed = (robot_clock.monotonic_ns() - deadline_ns) // TICK_NS
             if missed > 0:
                 self.lateness.skipped += missed
                 deadline_ns += missed * TICK_NS

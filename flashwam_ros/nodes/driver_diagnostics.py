@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from flashwam_ros.nodes.control_loop import SIDES, ControlLoop
+from flashwam_ros.robot.clock import robot_clock
 from flashwam_ros.robot.settings import load_settings
 from flashwam_ros.wire.robot_bus import LowStateSample, RobotBus
 
@@ -30,7 +30,7 @@ def robot_diagnostics(
         where: domain and interface in words.
         contract_hash: of the contract in force.
     """
-    snapshot, now_ns = loop.snapshot, time.monotonic_ns()
+    snapshot, now_ns = loop.snapshot, robot_clock.monotonic_ns()
     age_s = (now_ns - snapshot.sample.arrival_ns) * 1e-9 if snapshot.sample else -1.0
     stale = age_s < 0 or age_s > load_settings().state_hold_s
     p50, p99 = loop.lateness.percentiles()
@@ -57,7 +57,7 @@ def robot_diagnostics(
 
 def _grippers(bus: RobotBus) -> dict[str, str]:
     states = {side: bus.gripper_state(side) for side in SIDES}
-    now_ns = time.monotonic_ns()
+    now_ns = robot_clock.monotonic_ns()
     heard = {side: state for side, state in states.items() if state is not None}
     ages_s = {side: (now_ns - state.arrival_ns) * 1e-9 for side, state in heard.items()}
     return {

@@ -16,6 +16,7 @@ from rclpy.node import Node
 from std_msgs.msg import String
 
 from flashwam_ros.episodes.schemas import EPISODE_EVENT
+from flashwam_ros.nodes.clock import ros_now_ns
 from flashwam_ros.nodes.lifecycle import STATUS_QOS
 
 BEGIN, END, MARK = 'begin', 'end', 'mark'
@@ -44,6 +45,6 @@ class EpisodeEvents:
     def _tell(self, event: str, session: str, **values: Any) -> None:
         message = {
             'event': event, 'source': self._source, 'session': session,
-            'stamp_ns': self._node.get_clock().now().nanoseconds, **values,
+            'stamp_ns': ros_now_ns(self._node), **values,
         }  # fmt: skip
         self._events.publish(String(data=json.dumps(message)))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from array import array
 
 import numpy as np
@@ -29,7 +28,7 @@ except ImportError:  # ROS 2 Humble
 
 from flashwam_ros.msg import ActionChunk, AppliedActions, DriverStatus
 from flashwam_ros.nodes import convert
-from flashwam_ros.nodes.clock import ros_offset_ns, to_msg
+from flashwam_ros.nodes.clock import ros_now_ns, ros_offset_ns, to_msg
 from flashwam_ros.nodes.control_loop import (
     ControlLoop,
     Snapshot,
@@ -48,6 +47,7 @@ from flashwam_ros.nodes.lifecycle import (
 )
 from flashwam_ros.robot.chunk import ChunkRejected
 from flashwam_ros.robot.chunk_messages import chunk_from_msg
+from flashwam_ros.robot.clock import robot_clock
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.robot.description import load_description
 from flashwam_ros.robot.executor import Executor, Mode
@@ -74,7 +74,7 @@ def make_executor(contract: RobotContract) -> Executor:
 
     That is where the built-in controller has them, whatever that pose is on a given robot.
     """
-    return Executor(contract, Kinematics(load_description()), None, time.monotonic_ns())
+    return Executor(contract, Kinematics(load_description()), None, robot_clock.monotonic_ns())
 
 
 class G1Driver(LifecycleNode):
@@ -175,7 +175,7 @@ class G1Driver(LifecycleNode):
         loop = self.loop
         if loop is None or not loop.ticking:
             return loop is None or not loop.holds
-        asked_ns = time.monotonic_ns()
+        asked_ns = robot_clock.monotonic_ns()
         loop.deactivate(reason)
         given = loop.wait_mode((Mode.PASSIVE,), EXIT_LIMIT_S, asked_ns) and not loop.holds
         if not given:
@@ -322,11 +322,11 @@ class G1Driver(LifecycleNode):
 
         A thread of its own: a timer of the executor at this rate costs several times as much.
         """
-        due = time.monotonic()
+        due = robot_clock.monotonic()
         while loop is self.loop and not loop.failure:
-            due = max(due + JOINT_STATES_S, time.monotonic())
-            while (left := due - time.monotonic()) > 0:
-                if loop.wake.wait(left):
+            due = max(due + JOINT_STATES_S, robot_clock.monotonic())
+            while (left := due - robot_clock.monotonic()) > 0:
+                if loop.wake.wait(robot_clock.machine_s(left)):
                     loop.wake.clear()
                     self._publish_accounts(loop)
             self._publish_joints(loop.snapshot)
@@ -338,7 +338,7 @@ class G1Driver(LifecycleNode):
             offset_ns = ros_offset_ns(clock)
             self._applied.publish(
                 convert.applied_to_msg(
-                    account, self.contract.channel_names, offset_ns, clock.now().nanoseconds
+                    account, self.contract.channel_names, offset_ns, ros_now_ns(self)
                 )
             )
 
@@ -377,7 +377,7 @@ class G1Driver(LifecycleNode):
     def _status_message(self, snapshot: Snapshot, events: list[str]) -> DriverStatus:
         output = snapshot.output
         msg = DriverStatus()
-        msg.header.stamp = self.get_clock().now().to_msg()
+        msg.header.stamp = to_msg(ros_now_ns(self))
         msg.mode = output.mode.name
         msg.reason = output.reason
         msg.weight = float(output.weight)
@@ -397,7 +397,7 @@ class G1Driver(LifecycleNode):
             f'domain {self._domain} on {self._interface}', self.contract.sha256,
         )  # fmt: skip
         message = DiagnosticArray(status=[status])
-        message.header.stamp = self.get_clock().now().to_msg()
+        message.header.stamp = to_msg(ros_now_ns(self))
         self._diagnostics.publish(message)
 
 

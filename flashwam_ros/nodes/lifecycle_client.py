@@ -14,6 +14,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 
 from flashwam_ros.nodes.executor import QuickGroup
+from flashwam_ros.robot.clock import robot_clock
 
 _LABELS = {
     Transition.TRANSITION_CONFIGURE: 'configure',
@@ -97,12 +98,13 @@ class LifecycleClient:
             raise NodeUnavailableError(f'{self.name} refused to {_LABELS[transition]}')
 
     def _call(self, client, request, limit_s: float):
-        if not client.wait_for_service(limit_s):
+        machine_s = robot_clock.machine_s(limit_s)
+        if not client.wait_for_service(machine_s):
             raise NodeUnavailableError(f'{self.name} does not offer {client.srv_name}')
         done = threading.Event()
         future = client.call_async(request)
         future.add_done_callback(lambda _: done.set())
-        if not done.wait(limit_s):
+        if not done.wait(machine_s):
             client.remove_pending_request(future)
             raise NodeUnavailableError(
                 f'{self.name} did not answer {client.srv_name} within {limit_s:.0f} s'

@@ -22,7 +22,7 @@ from sensor_msgs.msg import Image, JointState
 from flashwam_ros.imaging import ImageError, to_policy_size
 from flashwam_ros.msg import ActionChunk, AppliedActions, PolicyStatus
 from flashwam_ros.nodes import convert
-from flashwam_ros.nodes.clock import from_msg
+from flashwam_ros.nodes.clock import from_msg, ros_now_ns, to_msg
 from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.image_conversion import message_to_rgb
 from flashwam_ros.nodes.lifecycle import (
@@ -105,7 +105,7 @@ class PolicyNode(LifecycleNode):
         self._worker = PolicyWorker(
             self.contract,
             self._publish_chunk,
-            lambda: self.get_clock().now().nanoseconds,
+            lambda: ros_now_ns(self),
             self._period_s,
             self._stale_s,
             blind=bool(self._arms_file),
@@ -280,7 +280,7 @@ class PolicyNode(LifecycleNode):
     def _publish_status(self) -> None:
         worker = self._worker
         msg = PolicyStatus()
-        msg.header.stamp = self.get_clock().now().to_msg()
+        msg.header.stamp = to_msg(ros_now_ns(self))
         msg.predicted = msg.grounded = -1
         if worker is None:
             msg.state = 'error' if self._load_failure else 'unconfigured'

@@ -18,6 +18,8 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
+from flashwam_ros.robot.clock import robot_clock
+
 log = logging.getLogger(__name__)
 
 PERIOD_S = 0.02
@@ -104,7 +106,7 @@ def _drain(subscription, kind: type, on_message: OnMessage) -> None:
         if taken is None:
             return
         data, info = taken
-        on_message(data, info['received_timestamp'] or time.time_ns())
+        on_message(data, robot_clock.from_system_ns(info['received_timestamp'] or time.time_ns()))
 
 
 def _never(message: bytes) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 
+from flashwam_ros.nodes.clock import ros_now_ns
 from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.lifecycle import SENSOR_QOS
 from flashwam_ros.robot.contract import RobotContract
@@ -47,7 +48,7 @@ class PreflightInputs:
 
     def now_ns(self) -> int:
         """ROS time, ns."""
-        return self._node.get_clock().now().nanoseconds
+        return ros_now_ns(self._node)
 
     def __enter__(self) -> PreflightInputs:
         """Listen; returns when everything has been heard once, or after `FIRST_S`."""

@@ -25,6 +25,7 @@ from flashwam_ros.nodes.lifecycle_client import LifecycleClient
 from flashwam_ros.nodes.preflight_inputs import PreflightInputs
 from flashwam_ros.nodes.rollout_recorder import RolloutRecorder
 from flashwam_ros.policy.handshake import is_server
+from flashwam_ros.robot.clock import robot_clock
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.trials.checkpoint_facts import contract_differences, server_problems, servers_of
 from flashwam_ros.trials.observations import CameraSeen, Observations, PolicySeen, RobotSeen
@@ -100,10 +101,10 @@ class PreflightProbe:
             self._driver = []
         self._recorder.on_image = self._on_image
         offsets = [self._offset_ns()]
-        begun = time.monotonic()
+        begun = robot_clock.monotonic()
         try:
             mode = self._ask_robot()
-            while (passed := time.monotonic() - begun) < LOOK_S or (
+            while (passed := robot_clock.monotonic() - begun) < LOOK_S or (
                 len(self._driver) < 2 and passed < DIAGNOSTICS_LIMIT_S
             ):
                 offsets.append(self._offset_ns())
@@ -280,8 +281,8 @@ class PreflightProbe:
         """System clock minus monotonic clock; the narrowest of three readings counts."""
         readings = []
         for _ in range(3):
-            before = time.monotonic_ns()
-            now = time.time_ns()
-            after = time.monotonic_ns()
+            before = robot_clock.monotonic_ns()
+            now = robot_clock.time_ns()
+            after = robot_clock.monotonic_ns()
             readings.append((after - before, now - (before + after) // 2))
         return min(readings)[1]

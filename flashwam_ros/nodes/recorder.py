@@ -38,12 +38,14 @@ from flashwam_ros.episodes.sidecar import (
     sidecar_path,
 )
 from flashwam_ros.episodes.software import software
+from flashwam_ros.nodes.clock import ros_now_ns, to_msg
 from flashwam_ros.nodes.episode_events import BEGIN, END
 from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.lifecycle import STATUS_QOS, declare, declare_wire, run_node
 from flashwam_ros.nodes.polled_input import PolledInput
 from flashwam_ros.policy.handshake import is_server
 from flashwam_ros.policy.protocol import PolicyError
+from flashwam_ros.robot.clock import robot_clock
 from flashwam_ros.robot.contract import RobotContract
 
 STATUS_S = 0.5
@@ -119,7 +121,7 @@ class RecorderNode(LifecycleNode):
             return ''
 
     def _now_ns(self) -> int:
-        return self.get_clock().now().nanoseconds
+        return ros_now_ns(self)
 
     # -- transitions ------------------------------------------------------------------------------
 
@@ -184,7 +186,7 @@ class RecorderNode(LifecycleNode):
 
     def finish(self, reason: str) -> None:
         """Wait for a rollout to say its verdict, then end the episode."""
-        deadline = time.monotonic() + FINISH_S
+        deadline = time.monotonic() + robot_clock.machine_s(FINISH_S)
         while self.core.kind == 'rollout' and time.monotonic() < deadline:
             if not self.count_publishers(EPISODE_EVENT):
                 break
@@ -297,7 +299,7 @@ class RecorderNode(LifecycleNode):
         state = self.core.state()
         self._status.publish(String(data=state.to_json()))
         message = DiagnosticArray(status=[_diagnostic(state)])
-        message.header.stamp = self.get_clock().now().to_msg()
+        message.header.stamp = to_msg(ros_now_ns(self))
         self._diagnostics.publish(message)
 
     def _watch(self) -> None:

@@ -31,6 +31,7 @@ from flashwam_ros.nodes.preflight_probe import PreflightProbe
 from flashwam_ros.nodes.rollout_recorder import RolloutRecorder
 from flashwam_ros.nodes.rollout_watch import RolloutWatch
 from flashwam_ros.policy.loop import LOOKAHEAD
+from flashwam_ros.robot.clock import robot_clock
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.trials.check_result import Report
 from flashwam_ros.trials.preflight import not_observed, preflight
@@ -145,7 +146,7 @@ class RolloutNode(Node):
 
     def finish(self) -> None:
         """Wait for the rollout in hand to come to its end after an interruption."""
-        if self._busy.acquire(timeout=FINISH_S):
+        if self._busy.acquire(timeout=robot_clock.machine_s(FINISH_S)):
             self._busy.release()
 
     # -- one episode ------------------------------------------------------------------------------
@@ -165,6 +166,7 @@ class RolloutNode(Node):
             time_limit_s=goal.time_limit or task.time_limit_s,
             arm=goal.arm,
             trial=goal.trial,
+            clock_factor=robot_clock.factor,
         )
         log = RolloutLog(setting)
         watch = RolloutWatch(log, self._recorder, self._sim, task.stages)

@@ -17,7 +17,7 @@ from flashwam_ros.episodes.film_strip import FilmStrip
 from flashwam_ros.episodes.messages import header_stamp_ns
 from flashwam_ros.episodes.rollout_log import RolloutLog
 from flashwam_ros.msg import ActionChunk, AppliedActions, DriverStatus, PolicyStatus
-from flashwam_ros.nodes.clock import from_msg
+from flashwam_ros.nodes.clock import from_msg, ros_now_ns
 from flashwam_ros.nodes.image_conversion import message_to_rgb
 from flashwam_ros.nodes.lifecycle import COMMAND_QOS, SENSOR_QOS, STATUS_QOS
 from flashwam_ros.nodes.polled_input import PolledInput
@@ -87,7 +87,7 @@ class RolloutRecorder:
 
     def now_ns(self) -> int:
         """ROS time, ns."""
-        return self._node.get_clock().now().nanoseconds
+        return ros_now_ns(self._node)
 
     def _on_measured(self, msg: JointState) -> None:
         self.joints, log = msg, self._log

@@ -58,12 +58,17 @@ def describe(summary: Mapping, folder: str) -> str:
         ('tick lateness', ms(summary['tick_lateness_s'], 'p50', 'p99', 'max')),
         ('boundary jump', f'p95 {jump["p95"]:.4f} rad' if jump.get('n') else '-'),
         ('limited ticks', str(summary['limited_ticks'])),
-        ('real-time factor', '-' if factor is None else f'{factor:.3f}'),
+        ('real-time factor', '-' if factor is None else f'{factor:.3f}' + _slowed(summary)),
         ('folder', folder),
     ]
     if summary.get('preflight') and not summary['preflight']['ok']:
         rows.append(('preflight', '\n' + Report.from_dict(summary['preflight']).table()))
     return '\n'.join(f'  {name:<17}{value}' for name, value in rows)
+
+
+def _slowed(summary: Mapping) -> str:
+    clock = summary['clock_factor']
+    return '' if clock == 1.0 else f' by a clock slowed to {clock:g}; so are all times above'
 
 
 def run_rollout(graph: Graph, settings: Settings, own: Mapping[str, str], log: Log):

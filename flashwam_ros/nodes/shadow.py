@@ -21,7 +21,7 @@ from std_msgs.msg import String
 from flashwam_ros.episodes.schemas import EPISODE_EVENT
 from flashwam_ros.imaging import ImageError, to_policy_size
 from flashwam_ros.msg import DriverStatus
-from flashwam_ros.nodes.clock import from_msg
+from flashwam_ros.nodes.clock import from_msg, ros_now_ns, to_msg
 from flashwam_ros.nodes.episode_events import BEGIN
 from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.g1_driver import WEIGHT_NAME
@@ -60,7 +60,7 @@ class ShadowNode(Node):
         )
         self._contract = RobotContract.load()
         self._session = ShadowSession(
-            self._contract, lambda: self.get_clock().now().nanoseconds, execution, period_s
+            self._contract, lambda: ros_now_ns(self), execution, period_s
         )
         self._session.seed = seed
         self._session.prompt = TASKS[task].prompt if task in TASKS else ''
@@ -156,7 +156,7 @@ class ShadowNode(Node):
                      for name, value in (status['distance'] or {}).items()}}  # fmt: skip
         entry.values = [KeyValue(key=name, value=value) for name, value in values.items()]
         message = DiagnosticArray(status=[entry])
-        message.header.stamp = self.get_clock().now().to_msg()
+        message.header.stamp = to_msg(ros_now_ns(self))
         self._diagnostics.publish(message)
 
 

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from flashwam_ros.policy.protocol import HistoryError, KeyFrame, PolicyError, Prediction
+from flashwam_ros.robot.clock import robot_clock
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.robot.settings import load_settings
 from flashwam_ros.twin.expert import Expert
@@ -85,7 +85,7 @@ class ExpertPolicy:
         """
         if not self._observed:
             raise HistoryError('predict before the initial key frame was observed')
-        begun = time.perf_counter()
+        begun = robot_clock.monotonic()
         contract = self.contract
         world = self._world()
         positions = np.empty((contract.rows_per_chunk, len(contract.channels)))
@@ -104,7 +104,7 @@ class ExpertPolicy:
             positions=positions,
             first_row=first_row,
             seed=self._seed,
-            latency_s={'plan': time.perf_counter() - begun},
+            latency_s={'plan': robot_clock.monotonic() - begun},
         )
 
     def ground(self, applied: np.ndarray) -> None:

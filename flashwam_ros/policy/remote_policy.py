@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import socket
-import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from flashwam_ros.policy.msgpack_numpy import LIMIT_BYTES, MessageError, pack, u
 from flashwam_ros.policy.protocol import HistoryError, KeyFrame, PolicyError, Prediction
 from flashwam_ros.policy.server import cut
 from flashwam_ros.policy.wire_chunk import IMAGE, from_wire, to_wire
+from flashwam_ros.robot.clock import robot_clock
 from flashwam_ros.robot.contract import RobotContract
 
 CONNECT_S = 5.0
@@ -183,10 +183,10 @@ class RemotePolicy:
             for _ in range(len(rows) * contract.key_frames_per_frame
                            // contract.actions_per_frame):
                 observe()
-            begun = time.perf_counter()
+            begun = robot_clock.monotonic()
             self.ground(rows)
             chunk = self.predict()
-            spent_s = time.perf_counter() - begun
+            spent_s = robot_clock.monotonic() - begun
         self.reset('', 0)
         return spent_s
 
@@ -218,9 +218,9 @@ class RemotePolicy:
 
     def _timed(self, part: str, request: dict[str, Any]) -> dict[str, Any]:
         """Ask; the server's time counts for this part of the latency, the rest as network."""
-        begun = time.perf_counter()
+        begun = robot_clock.monotonic()
         reply = self._ask(request)
-        spent_s = time.perf_counter() - begun
+        spent_s = robot_clock.monotonic() - begun
         there_s = min(_server_s(reply), spent_s)
         self._spent[part] += there_s
         self._spent['network'] += spent_s - there_s

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections import defaultdict, deque
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from flashwam_ros.policy.protocol import HistoryError, KeyFrame, PolicyError, Prediction
+from flashwam_ros.robot.clock import robot_clock
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.wam.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from flashwam_ros.wam.codec import assemble_canvas, canvas_to_tensor
@@ -138,7 +138,7 @@ class WamPolicy:
             raise HistoryError(
                 f'key frame due at {key_frame.due_ns} ns after one due at {self._last_due_ns} ns'
             )
-        begun = time.perf_counter()
+        begun = robot_clock.monotonic()
         try:
             canvas = assemble_canvas(key_frame.images)
         except ValueError as error:
@@ -154,7 +154,7 @@ class WamPolicy:
             else:
                 self._engine.set_initial(latent)
                 self._started = True
-        self._spent['encode'] += time.perf_counter() - begun
+        self._spent['encode'] += robot_clock.monotonic() - begun
 
     def predict(self) -> Prediction:
         """Predict the next chunk in physical units.
@@ -164,10 +164,10 @@ class WamPolicy:
         """
         if not self._started:
             raise HistoryError('predict before the initial key frame was observed')
-        begun = time.perf_counter()
+        begun = robot_clock.monotonic()
         forecast = self._engine.predict(*self.steps, self._generator)
         positions = self._normaliser.denormalise(forecast.actions.double().cpu().numpy())
-        self._spent['predict'] = time.perf_counter() - begun
+        self._spent['predict'] = robot_clock.monotonic() - begun
         latency_s, self._spent = dict(self._spent), defaultdict(float)
         return Prediction(
             positions=positions,
@@ -180,7 +180,7 @@ class WamPolicy:
 
     def ground(self, applied: np.ndarray) -> None:
         """Write observed latents and executed rows of the oldest forecast into the history."""
-        begun = time.perf_counter()
+        begun = robot_clock.monotonic()
         chunk = self._engine.grounded
         frames = self.contract.frames_per_chunk - (chunk == 0)
         if len(self._latents) < frames:
@@ -196,20 +196,20 @@ class WamPolicy:
             raise HistoryError(str(error)) from error
         for _ in range(frames):
             self._latents.popleft()
-        self._spent['ground'] += time.perf_counter() - begun
+        self._spent['ground'] += robot_clock.monotonic() - begun
 
     def imagine(self, rows: np.ndarray) -> None:
         """Replace the oldest forecast by these rows (R, C) and the video they should lead to."""
         problem = self.mode_problems.get('async_grounded')
         if problem:
             raise PolicyError(problem)
-        begun = time.perf_counter()
+        begun = robot_clock.monotonic()
         try:
             actions = torch.from_numpy(self._normaliser.normalise(rows)).float()
             self._engine.imagine(actions, self.steps[0], self._generator)
         except (EngineStateError, ValueError) as error:
             raise HistoryError(str(error)) from error
-        self._spent['imagine'] += time.perf_counter() - begun
+        self._spent['imagine'] += robot_clock.monotonic() - begun
 
     def warm_up(self) -> float:
         """Run two chunks on grey images, so that the first real one is not the slow one.

@@ -26,6 +26,7 @@ from flashwam_ros.policy.loop import (
 )
 from flashwam_ros.policy.protocol import Policy, PolicyError
 from flashwam_ros.robot.chunk import ActionChunk, AppliedChunk
+from flashwam_ros.robot.clock import robot_clock
 from flashwam_ros.robot.contract import RobotContract
 
 log = logging.getLogger(__name__)
@@ -323,10 +324,10 @@ class PolicyWorker:
             self._refresh()
             if job is None:
                 return
-            begun = time.perf_counter()
+            begun = robot_clock.monotonic()
             prediction = self._call(run_job, self._policy, job)
             ready = self._loop.finish(job, prediction)
-            spent_s = time.perf_counter() - begun
+            spent_s = robot_clock.monotonic() - begun
             if isinstance(job, Ground | Imagine):
                 self._before_s += spent_s
             if isinstance(job, Predict):

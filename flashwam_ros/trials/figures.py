@@ -72,6 +72,7 @@ def figures(study: Study, trials: Sequence[Trial], voids: Sequence[Mapping[str, 
         'tasks': {task: dict(stages) for task, stages in study.tasks.items()},
         'planned': study.count, 'done': len(trials), 'groups': groups, 'cells': cells,
         'validity_limits': asdict(study.validity),
+        'clock_factors': sorted({trial.summary.get('clock_factor', 1.0) for trial in trials}),
         'void': [dict(void) for void in voids],
         'tests': _tests(study, trials),
         'non_inferiority': [_inferiority(study, trials, arm, valid)

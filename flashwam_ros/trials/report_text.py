@@ -57,6 +57,11 @@ def _head(figures: Mapping, facts: Mapping) -> list[Block]:
             'repeated. ')
     if figures['done'] < figures['planned']:
         text += 'THE STUDY IS NOT COMPLETE: nothing here is final. '
+    slowed = [factor for factor in figures['clock_factors'] if factor != 1.0]
+    if slowed:
+        text += ('THE SIMULATOR RAN IN SLOW MOTION, with everything that acts on it: '
+                 f'{" and ".join(map("{:g}".format, slowed))} of real time. All times are by that '
+                 'clock, so latency and slack are those of a machine so much faster. ')
     if facts.get('rehearsal'):
         text += ('THIS IS A REHEARSAL on a simulated clock: latency, slack and holds were not '
                  'measured. ')

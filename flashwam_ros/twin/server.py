@@ -12,12 +12,12 @@ import gc
 import logging
 import signal
 import threading
-import time
 from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 
+from flashwam_ros.robot.clock import robot_clock
 from flashwam_ros.robot.contract import RobotContract, load_choices
 from flashwam_ros.robot.kinematics import Kinematics
 from flashwam_ros.twin import camera_publisher, scenes, viewer
@@ -66,7 +66,7 @@ class Options:
 
 
 class Pace:
-    """Keeps simulated time on the monotonic clock and measures how well that goes.
+    """Keeps simulated time on the robot's clock and measures how well that goes.
 
     A lag up to 50 ms is caught up; time lost beyond it stays lost and lowers the factor.
     """
@@ -76,7 +76,7 @@ class Pace:
 
     def restart(self) -> None:
         """Begin to measure anew, from now."""
-        self._due = self._begun = time.monotonic()
+        self._due = self._begun = robot_clock.monotonic()
         self._steps = 0
         self._marks: deque[tuple[float, int]] = deque([(self._begun, 0)])
 
@@ -84,15 +84,15 @@ class Pace:
         """Count one physics step and sleep until its time has come."""
         self._steps += 1
         self._due += TIMESTEP
-        left = self._due - time.monotonic()
+        left = self._due - robot_clock.monotonic()
         if left > 0:
-            time.sleep(left)
+            robot_clock.sleep(left)
         elif left < -_MAX_LAG_S:
             self._due -= left + _MAX_LAG_S
 
     def factors(self) -> tuple[float, float]:
         """Real-time factor over the last 2 s and since the restart."""
-        now = time.monotonic()
+        now = robot_clock.monotonic()
         self._marks.append((now, self._steps))
         while len(self._marks) > 2 and self._marks[1][0] <= now - _WINDOW_S:
             self._marks.popleft()
@@ -172,7 +172,7 @@ class TwinServer:
         if self._linked and not self._requests.frozen:
             self._publish_robot()
         if self._steps % _SNAPSHOT_STEPS == 0:
-            self._shared.write(self._sim.data, self._sim.task, self.episode, time.time_ns())
+            self._shared.write(self._sim.data, self._sim.task, self.episode, robot_clock.time_ns())
         if self._steps % _REQUEST_STEPS == 0:
             self._answer()
         if self._steps % _STATE_STEPS == 0:
@@ -205,7 +205,7 @@ class TwinServer:
             'refused_commands': self._bus.refused,
             'request': self._requests.last_id,
             'request_error': self._requests.last_error,
-            'time_ns': time.time_ns(),
+            'time_ns': robot_clock.time_ns(),
         }
 
     @property
@@ -278,7 +278,7 @@ class TwinServer:
         simulation.reset(seed)
         self._sim, self._seed = simulation, seed
         self.episode += 1
-        self._shared.write(self._sim.data, task, self.episode, time.time_ns())
+        self._shared.write(self._sim.data, task, self.episode, robot_clock.time_ns())
 
 
 def _options(argv: list[str] | None) -> Options:

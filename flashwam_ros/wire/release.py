@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 
+from flashwam_ros.robot.clock import robot_clock
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.robot.description import load_description
 from flashwam_ros.robot.kinematics import Kinematics
@@ -53,7 +54,7 @@ def ramp_down(
     Raises:
         ReleaseError: no robot state arrives, so the pose to hold is not known.
     """
-    asked_ns = time.monotonic_ns()
+    asked_ns = robot_clock.monotonic_ns()
     sample = bus.wait_lowstate(_STATE_WAIT_S, newer_than_ns=asked_ns)
     if sample is None:
         raise ReleaseError(
@@ -65,15 +66,15 @@ def ramp_down(
     torque = Kinematics(load_description()).gravity_torque(arm_q)
     kp, kd = contract.kp[:arms], contract.kd[:arms]
     still = np.zeros(arms)
-    begun = time.monotonic()
+    begun = robot_clock.monotonic()
     final = 0
     tick = 0
     while final < _FINAL_MESSAGES:
-        weight = max(0.0, start_weight * (1.0 - (time.monotonic() - begun) / ramp_s))
+        weight = max(0.0, start_weight * (1.0 - (robot_clock.monotonic() - begun) / ramp_s))
         bus.write_arm(ArmCommand(arm_q, still, torque, kp, kd, weight))
         final += weight == 0.0
         tick += 1
-        time.sleep(max(0.0, begun + tick * _PERIOD_S - time.monotonic()))
+        robot_clock.sleep(max(0.0, begun + tick * _PERIOD_S - robot_clock.monotonic()))
 
 
 def release(domain: int, interface: str) -> None:

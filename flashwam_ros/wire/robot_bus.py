@@ -14,8 +14,9 @@ import numpy as np
 from cyclonedds.core import InstanceState, ReadCondition, SampleState, ViewState, WaitSet
 from cyclonedds.util import duration
 
+from flashwam_ros.robot.clock import VARIABLE, robot_clock
 from flashwam_ros.wire import cdr, endpoints, idl
-from flashwam_ros.wire.participant import open_participant
+from flashwam_ros.wire.participant import LOOPBACK, DomainError, open_participant
 from flashwam_ros.wire.realtime import claim_realtime, claim_realtime_receivers
 from flashwam_ros.wire.writers import WriterWatch
 
@@ -28,7 +29,7 @@ _WAIT = duration(milliseconds=10)
 class LowStateSample:
     """One robot state, in the wire's motor order (35 slots, 0..28 are joints), SI units.
 
-    `arrival_ns` is on the monotonic clock (`time.monotonic_ns`); `tick` is the robot's ms counter.
+    `arrival_ns` is on the robot's clock (`robot.clock`); `tick` is the robot's ms counter.
     Arrays are read-only views of the message: q, dq, tau_est (35,) float32; motorstate (35,)
     uint32 error bits; temperature (35, 2) int16 casing and winding in deg C; quaternion (4,)
     w, x, y, z; gyroscope and accelerometer (3,) in rad/s and m/s2 (gravity included), pelvis IMU.
@@ -81,10 +82,16 @@ class RobotBus:
         received: low-level states received. rejected: states that were malformed or had a bad CRC.
 
     Raises:
-        DomainError: if the domain cannot be opened.
+        DomainError: if the domain cannot be opened, or the clock of this process is slowed and the
+            interface leads beyond this machine: a robot keeps real time.
     """
 
     def __init__(self, domain: int, interface: str) -> None:
+        if robot_clock.factor != 1.0 and interface != LOOPBACK:
+            raise DomainError(
+                f'the clock of this process is slowed ({VARIABLE}, factor {robot_clock.factor}), '
+                f'and {interface} may lead to a robot, which keeps real time: unset it'
+            )
         self.received = 0
         self.rejected = 0
         self._participant = open_participant(domain, interface)
@@ -213,7 +220,7 @@ class RobotBus:
         waitset.attach(condition)
         while not self._closing:
             waitset.wait(_WAIT)
-            now_ns = time.monotonic_ns()
+            now_ns = robot_clock.monotonic_ns()
             # Gripper states come at the same rate: one wake-up serves all three topics.
             for side, source in self._grippers.items():
                 gripper = endpoints.take_raw(source)

@@ -18,6 +18,8 @@ from typing import Protocol
 
 import zmq
 
+from flashwam_ros.robot.clock import robot_clock
+
 CONFIG_PORT = 60000
 _SOI = b'\xff\xd8'
 _COMMENT = 0xFE
@@ -270,7 +272,7 @@ class CameraClient:
         return stamped or frames[-1:]
 
     def _frame(self, key: str, jpeg: bytes) -> CameraFrame:
-        arrival_ns, now_ns = time.monotonic_ns(), time.time_ns()
+        arrival_ns, now_ns = robot_clock.monotonic_ns(), robot_clock.time_ns()
         stamp = decode_stamp(jpeg)
         if stamp is None:
             return CameraFrame(key, jpeg, -1, now_ns - self._latency_ns, True, arrival_ns)
