@@ -43,4 +43,5 @@ class ProcessorWait:
             return ''
         return (f'for {share:.0%} of the rollout something waited for a processor: this machine '
                 'is too slow, or too busy, to simulate in real time. End other programs, draw '
-                'fewer pictures (camera_rate:=10, if it was more), or take more or faster cores')
+                'fewer pictures (camera_rate:=10, if it was more), run in slow motion '
+                '(real_time_factor:=0.5), or take more or faster cores')

@@ -221,7 +221,7 @@ class RemotePolicy:
         begun = robot_clock.monotonic()
         reply = self._ask(request)
         spent_s = robot_clock.monotonic() - begun
-        there_s = min(_server_s(reply), spent_s)
+        there_s = min(_server_s(reply) * robot_clock.factor, spent_s)
         self._spent[part] += there_s
         self._spent['network'] += spent_s - there_s
         return reply

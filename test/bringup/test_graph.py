@@ -7,6 +7,7 @@ import yaml
 
 from flashwam_ros.bringup.graph import DRIVER_STOP_TIMEOUT_S, EXECUTABLES, build_graph
 from flashwam_ros.bringup.settings import Settings
+from flashwam_ros.robot.clock import VARIABLE, RobotClock
 
 PROFILE = Path('/somewhere/fastdds.xml')
 
@@ -41,6 +42,16 @@ def test_a_model_may_look_on_beside_a_policy_or_an_operator(tmp_path):
         parameters = dict(shadow.parameters)
         assert parameters['checkpoint'] == str(tmp_path)
         assert (parameters['seed'], parameters['execution']) == (3, 'async')
+
+
+def test_slow_motion_gives_every_process_the_same_clock_and_more_time_to_stop():
+    built, real_time = graph(real_time_factor='0.5'), graph()
+    told = {dict(process.environment).get(VARIABLE) for process in built.processes}
+    assert len(told) == 1
+    assert RobotClock.of_process({VARIABLE: told.pop()}).factor == 0.5
+    assert all(VARIABLE not in dict(process.environment) for process in real_time.processes)
+    assert built['g1_driver'].stop_timeout_s == 2 * DRIVER_STOP_TIMEOUT_S
+    assert built['policy'].shutdown_delay_s == 2 * real_time['policy'].shutdown_delay_s
 
 
 def test_the_console_runs_unless_told_otherwise():

@@ -27,6 +27,7 @@ ROOT = pathlib.Path(flashwam_ros.__file__).parents[1]
 ROS_DOMAIN, UNITREE_DOMAIN = 63, 43
 LIMIT_S = 240.0
 TRIES = 5
+SLOW_MOTION = 'real_time_factor:=0.5'
 
 
 @dataclass(frozen=True)
@@ -103,18 +104,18 @@ def run_once(folder, arguments):
 
 @pytest.fixture
 def rollout(tmp_path):
-    """Run a rollout; again where the machine was too busy.
+    """Run a rollout in slow motion, as tests share their machine; again where it was too busy.
 
     `around` makes, of the rollout's folder, a context that every try runs in; `enough` says
-    whether a try will do for the test.
+    whether a try will do for the test, `speed` in which motion it runs.
     """
 
-    def run(*arguments, around=contextlib.nullcontext, enough=undisturbed):
+    def run(*arguments, around=contextlib.nullcontext, enough=undisturbed, speed=SLOW_MOTION):
         for attempt in range(TRIES):
             folder = tmp_path / str(attempt)
             folder.mkdir()
             with around(folder):
-                result = run_once(folder, arguments)
+                result = run_once(folder, (*arguments, speed))
             if enough(result):
                 break
         return result

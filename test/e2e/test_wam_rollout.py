@@ -41,6 +41,8 @@ def test_chunks_flow_and_the_arms_are_released(rollout, execution):
     assert rejected == []
     assert [e for e in events if e.startswith('exit: ')] == ['exit: deactivated']
     assert summary['tracking_error_rad'] < 0.25
+    assert summary['clock_factor'] == 0.5 and 'slowed to 0.5' in run.text
+    assert summary['real_time_factor'] >= 0.98, 'by the slowed clock'
     assert 'ended with signal' not in run.log
 
 
