@@ -107,15 +107,15 @@ def rollout(tmp_path):
     """Run a rollout in slow motion, as tests share their machine; again where it was too busy.
 
     `around` makes, of the rollout's folder, a context that every try runs in; `enough` says
-    whether a try will do for the test, `speed` in which motion it runs.
+    whether a try will do for the test.
     """
 
-    def run(*arguments, around=contextlib.nullcontext, enough=undisturbed, speed=SLOW_MOTION):
+    def run(*arguments, around=contextlib.nullcontext, enough=undisturbed):
         for attempt in range(TRIES):
             folder = tmp_path / str(attempt)
             folder.mkdir()
             with around(folder):
-                result = run_once(folder, (*arguments, speed))
+                result = run_once(folder, (*arguments, SLOW_MOTION))
             if enough(result):
                 break
         return result

@@ -18,7 +18,7 @@ def in_time(run):
 @pytest.mark.parametrize('execution', ['sync', 'async'])
 def test_the_expert_takes_the_red_bottle(rollout, execution):
     run = rollout('task:=red_bottle', 'policy:=expert', f'execution:={execution}', 'seed:=5',
-                  enough=in_time, speed='real_time_factor:=1')
+                  enough=in_time)
     assert run.summary.get('verdict') == 'success', run.text + run.log
     assert run.code == 0
     assert run.shared == set()
