@@ -37,7 +37,7 @@ PLACE = Place(ros_domain=51, unitree_domain=52, port=22010)
 CONTRACT = RobotContract.load()
 HOME = load_settings().home
 SLOW_S = 120.0
-TRIES = 4
+TRIES = 8
 WINDOW_NS = 1_500_000_000
 
 
