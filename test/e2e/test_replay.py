@@ -53,7 +53,7 @@ def long_enough(run):
 
 def test_a_recorded_rollout_is_replayed_to_the_last_bit(rollout):
     run = rollout('task:=red_bottle', 'seed:=3', 'time_limit:=5', 'execution:=async',
-                  enough=long_enough)
+                  'film:=false', enough=long_enough)
     episode = recorded(run)
     assert len(episode.chunks) >= 3, run.summary['reason']
     code, report = flashwam('replay', str(episode.path))
@@ -64,7 +64,7 @@ def test_a_recorded_rollout_is_replayed_to_the_last_bit(rollout):
 
 def test_a_shadow_is_told_of_and_commands_nothing(rollout):
     run = rollout('task:=red_bottle', 'seed:=3', 'time_limit:=6', 'policy:=expert',
-                  f'shadow:={MODEL}', enough=compared)  # fmt: skip
+                  'film:=false', f'shadow:={MODEL}', enough=compared)  # fmt: skip
     episode = recorded(run)
     assert len(episode.applied) >= 3, run.summary['reason']
     assert {chunk.session for chunk in episode.chunks} == {episode.sidecar.session}

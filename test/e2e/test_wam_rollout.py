@@ -24,7 +24,7 @@ CHECKPOINT = share_path('models', 'g1-nano-flash')
 def test_chunks_flow_and_the_arms_are_released(rollout, execution):
     run = rollout(
         'task:=red_bottle', 'policy:=wam', f'checkpoint:={CHECKPOINT}', 'seed:=1',
-        f'execution:={execution}', 'time_limit:=6',
+        f'execution:={execution}', 'time_limit:=6', 'film:=false',
     )  # fmt: skip
     summary = run.summary
     assert summary.get('verdict') in ('success', 'failure'), run.text + run.log
@@ -70,7 +70,7 @@ def test_a_model_on_another_machine(rollout):
     with policy_server() as (process, address):
         run = rollout(
             'task:=red_bottle', f'checkpoint:={address}', 'seed:=1', 'execution:=async_grounded',
-            'time_limit:=6',
+            'time_limit:=6', 'film:=false',
         )  # fmt: skip
     assert process.returncode == 0
     summary = run.summary
@@ -101,7 +101,8 @@ def test_the_arms_are_given_back_when_the_server_dies(rollout):
             done.set()
             killer.join()
 
-    run = rollout('task:=pot_potato', f'checkpoint:={address}', 'seed:=1', around=dying_server)
+    run = rollout('task:=pot_potato', f'checkpoint:={address}', 'seed:=1', 'film:=false',
+                  around=dying_server)
     assert run.summary.get('verdict') == 'invalid', run.text + run.log
     assert 'policy server' in run.summary['reason'], run.summary['reason']
     assert 'ended with signal' not in run.log
