@@ -138,7 +138,7 @@ class ControlLoop:
         """
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(timeout_s)
+            self._thread.join(robot_clock.machine_s(timeout_s))
 
     def activate(self) -> None:
         """Take the arms over: ramp the weight up from the measured pose."""

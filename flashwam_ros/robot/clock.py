@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 VARIABLE = 'FLASHWAM_SLOW_CLOCK'
 """Environment variable `FACTOR@ANCHOR_NS` that slows the clock of a process."""
-SLOWEST = 0.1
-"""Lowest factor: beyond it a rollout takes longer than the time-outs that guard it."""
+SLOWEST = 0.25
+"""Lowest factor: below it a release of the arms, 3.2 s, outlasts the time-out that guards it."""
 
 
 @dataclass(frozen=True)
