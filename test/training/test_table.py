@@ -4,6 +4,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,11 +13,12 @@ from evaluation_support import invent_results, tiny_checkpoint
 from flashwam_ros.resources import share_path
 from flashwam_ros.training import table
 from flashwam_ros.training.evaluate import checkpoint_setting
-from flashwam_ros.training.results import keep, make_jobs, read_kept, read_tree
+from flashwam_ros.training.results import keep, kept_folder, make_jobs, read_kept, read_tree
 from flashwam_ros.training.table import find_row, section_figures, wanted_rows
 from flashwam_ros.training.table_plan import RowPlan, find_checkpoint, read_plan
 from flashwam_ros.training.table_text import markdown, p_value
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 SEEDS = {'red_bottle': 20, 'pot_potato': 10}
 
 
@@ -203,3 +205,15 @@ def test_an_empty_table_says_so(world):
     plan = read_plan(path)
     text = markdown(table.table_figures(plan, plan.sections, read_tree(folder / 'nothing')))
     assert 'not run' in text
+
+
+def test_the_published_screening_is_what_the_kept_episodes_give(tmp_path, monkeypatch):
+    """Every line of it in docs/table.md can be counted again in a clone."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))  # no checkpoint or episode of this machine
+    plan = read_plan()
+    everything = read_tree(tmp_path, kept_folder())
+    text = markdown(table.table_figures(plan, plan.sections[:1], everything))
+    rows = [line for line in text.splitlines() if line.startswith('| ')]
+    published = (REPOSITORY / 'docs' / 'table.md').read_text('utf-8').splitlines()
+    assert len(rows) > 20
+    assert [row for row in rows if row not in published] == []
