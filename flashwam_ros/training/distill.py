@@ -13,15 +13,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flashwam_ros.training.codec_trainer import codec_hash
 from flashwam_ros.training.command import cache_folder, load_paraphrases, reporter
 from flashwam_ros.training.dataset import LatentEpisode
 from flashwam_ros.training.distributed import Peers
-from flashwam_ros.training.networks import NetworkSet
+from flashwam_ros.training.networks import WEIGHTS, NetworkSet
 from flashwam_ros.training.objectives.registry import METHODS, build_objective
 from flashwam_ros.training.program import (
     INTERRUPTED,
     add_process_options,
+    codec_marks,
     command_line,
     load_latents,
     machine,
@@ -30,7 +30,7 @@ from flashwam_ros.training.program import (
 )
 from flashwam_ros.training.recipes import PRESETS, DistillRecipe, read_distill_recipe
 from flashwam_ros.training.trainer import Job, Trainer
-from flashwam_ros.training.windows import WindowSource, data_record
+from flashwam_ros.training.windows import WindowSource
 from flashwam_ros.wam.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 PORT = 29518
@@ -49,7 +49,8 @@ class Distillation:
         peers: the processes that train together.
 
     Raises:
-        ValueError: the method does not fit the teacher, or the folder holds another run.
+        ValueError: the teacher is a student of an LCM form, the method does not fit it, or the
+            folder holds another run.
     """
 
     def __init__(self, method: str, teacher: Checkpoint, episodes: list[LatentEpisode],
@@ -59,7 +60,8 @@ class Distillation:
             # Presets name a share; a teacher that cannot imagine a chunk cannot teach it.
             recipe = dataclasses.replace(
                 recipe, options={**recipe.options, 'forward_dynamics_share': 0.0})
-        self.method, self.teacher, self.recipe, self._episodes = method, teacher, recipe, episodes
+        self.method, self.teacher, self.recipe = method, teacher, recipe
+        _require_teacher(teacher)
         self.objective = build_objective(method, {
             'chunk_size': teacher.sampler.frames_per_chunk, 'window': teacher.sampler.window,
             'seed': recipe.seed, **recipe.options})
@@ -67,27 +69,36 @@ class Distillation:
         weights = dict(teacher.transformer.state_dict())
         networks = NetworkSet(teacher.transformer.config, weights, self.objective.roles, recipe,
                               peers)
-        source = WindowSource(episodes, recipe, teacher.normaliser, teacher.text_encoder,
-                              peers.device, load_paraphrases('training'))
+        self.source = WindowSource(episodes, recipe, teacher.normaliser, teacher.text_encoder,
+                                   peers.device, load_paraphrases('training'))
         job = Job(method, folder, self.objective, recipe, parent=teacher.sha256)
-        self.trainer = Trainer(job, networks, source, peers)
+        self.trainer = Trainer(job, networks, self.source, peers)
 
-    def export(self, out: Path, preset: str = '', command: str = '') -> str | None:
-        """Write the averaged student as a checkpoint folder; its hash (first process only)."""
+    def export(self, out: Path, preset: str = '', command: str = '',
+               weights: str = 'average') -> str | None:
+        """Write the student as a checkpoint folder; its hash (first process only).
+
+        Args:
+            out: folder.
+            preset: for the record.
+            command: for the record.
+            weights: 'average' or 'online'. The published code saves both (target_student and
+                online_student, flashwam_method.md section 7.2) and does not say which it ran.
+        """
         trainer, teacher, recipe = self.trainer, self.teacher, self.recipe
-        model = trainer.networks.averaged_model()
+        model = trainer.networks.model(weights)
         if not trainer.peers.first:
             return None
-        codec = teacher.training.get('codec', codec_hash(teacher.codec))
+        codec = codec_marks(teacher.codec, teacher.training)[0]
         record = {
             'method': self.method, 'preset': preset, 'recipe': recipe.to_dict(),
-            'weights': f'moving average of the student, decay {recipe.ema}',
+            'weights': ('the student itself' if weights == 'online' else
+                        f'moving average of the student, decay {recipe.ema}'),
             'products': str(trainer.networks.products).removeprefix('torch.'),
             'steps': trainer.step, 'seconds': round(trainer.elapsed_s),
             'skipped_steps': trainer.skipped,
             'machine': machine(trainer.peers.count, trainer.peers.device),
-            'processes': trainer.peers.count, 'data': data_record(self._episodes),
-            'codec': codec,
+            'processes': trainer.peers.count, **trainer.data_entries(), 'codec': codec,
             'parent': {'name': plain_path(teacher.path), 'sha256': teacher.sha256},
             'seed': recipe.seed, 'command': command}
         return save_checkpoint(
@@ -96,22 +107,33 @@ class Distillation:
             training=record)
 
 
+def _require_teacher(teacher: Checkpoint) -> None:
+    """A jump takes Euler steps along the teacher's velocity, which an LCM form has not."""
+    for stream in (teacher.sampler.video, teacher.sampler.action):
+        if stream.sampler != 'euler':
+            raise ValueError(f'{teacher.path} is a student ({stream.parametrisation} form), not a '
+                             'teacher: name the checkpoint that it was made of')
+
+
 def _distill(options: argparse.Namespace, recipe: DistillRecipe, peers: Peers) -> int:
     report = reporter(f'distill {options.method}') if peers.first else (lambda _line: None)
     teacher = load_checkpoint(options.teacher)
-    own_mark = codec_hash(teacher.codec)
-    episodes = load_latents(options.latents, [teacher.training.get('codec', own_mark), own_mark])
+    episodes = load_latents(options.latents, codec_marks(teacher.codec, teacher.training))
     run = Distillation(options.method, teacher, episodes, options.out, recipe, peers)
-    trainer, target = run.trainer, options.export or options.out / 'export'
+    online = options.weights == 'online'
+    # A folder named after the run is what an evaluation is named after.
+    beside = options.out.with_name(options.out.name + '-online') if online else options.out
+    trainer, target = run.trainer, options.export or beside / 'export'
     command = command_line(
         'distill', method=options.method, preset=options.preset, teacher=options.teacher,
         latents=options.latents, recipe=options.recipe, seed=recipe.seed, steps=options.steps,
-        processes=peers.count)
+        processes=peers.count, weights=options.weights if online else None)
 
     def export() -> None:
-        run.export(target, options.preset, command)
+        run.export(target, options.preset, command, options.weights)
 
-    report(f'{len(episodes)} episodes, teacher {teacher.sha256[:12]}, from step {trainer.step}')
+    report(f'{len(run.source.episodes)} of {len(episodes)} episodes, teacher '
+           f'{teacher.sha256[:12]}, from step {trainer.step}')
     trainer.stop_on_signals()
     trainer.run(report, on_export=export)
     export()
@@ -135,12 +157,19 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help='YAML whose section of the preset is put over the method\'s own')
     parser.add_argument('--seed', type=int, default=None, help='instead of the recipe\'s')
     parser.add_argument('--steps', type=int, default=None, help='instead of the recipe\'s')
+    parser.add_argument('--weights', choices=WEIGHTS, default='average',
+                        help='what is exported: the moving average of the student, or the student '
+                             'itself; of a finished run, too')
     parser.add_argument('--export', type=Path, default=None,
-                        help='checkpoint folder (default: <out>/export)')
+                        help='checkpoint folder (default: export in --out; with online weights '
+                             'in a folder beside it, <out>-online)')
     add_process_options(parser, PORT)
     options = parser.parse_args(argv)
-    recipe = read_distill_recipe(options.method, options.preset, options.recipe,
-                                 seed=options.seed, steps=options.steps)
+    try:
+        recipe = read_distill_recipe(options.method, options.preset, options.recipe,
+                                     seed=options.seed, steps=options.steps)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
     if options.out is None:
         name = f'{options.method}-{options.preset}-seed{recipe.seed}'
         options.out = cache_folder('distill', name)

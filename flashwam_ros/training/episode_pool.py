@@ -59,6 +59,8 @@ def run_rows(rows: Sequence[Row], workers: int,
     Raises:
         RuntimeError: a worker died; what it finished is kept.
     """
+    if workers < 1:
+        raise ValueError(f'{workers} workers: at least one has to run the episodes')
     report = report or reporter('evaluate')
     todo = []
     for number, row in enumerate(rows):

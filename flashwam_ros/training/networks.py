@@ -33,6 +33,8 @@ from flashwam_ros.wam.config import TransformerConfig
 from flashwam_ros.wam.transformer import WanTransformer3DModel
 
 Weights = Mapping[str, Tensor]
+WEIGHTS = ('average', 'online')
+"""What a checkpoint may get: the student's moving average, or the student that was trained."""
 
 
 def random_weights(config: TransformerConfig, seed: int) -> dict[str, Tensor]:
@@ -153,10 +155,11 @@ class NetworkSet:
         for name, optimiser in self.optimisers.items():
             fill_moments(optimiser, self.trained[name], state['optimisers'][name])
 
-    def averaged_model(self) -> WanTransformer3DModel:
-        """A plain fp32 copy of the moving average on the CPU (all processes must call it)."""
+    def model(self, weights: str) -> WanTransformer3DModel:
+        """A plain fp32 copy of 'average' or 'online' on the CPU (all processes must call it)."""
+        network = {'average': self.average, 'online': self.student}[weights]
         model = WanTransformer3DModel(self.config)
-        model.load_state_dict({k: v.float() for k, v in full_state(self.average).items()})
+        model.load_state_dict({k: v.float() for k, v in full_state(network).items()})
         return model.eval().requires_grad_(False)
 
 

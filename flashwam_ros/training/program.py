@@ -9,16 +9,21 @@ import hashlib
 import os
 import platform
 import shlex
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from flashwam_ros.robot.contract import RobotContract
+from flashwam_ros.training.codec_trainer import codec_hash
 from flashwam_ros.training.dataset import LatentEpisode, load_folder
 from flashwam_ros.training.distributed import Peers, connect, disconnect, spawn
 from flashwam_ros.training.latent_files import load_latent_set
 from flashwam_ros.training.lerobot_layout import INFO
+from flashwam_ros.training.trainer import DivergedError
+from flashwam_ros.wam.checkpoint import CheckpointError
+from flashwam_ros.wam.codec import NanoCodec
 
 INTERRUPTED = 130
 
@@ -44,17 +49,26 @@ def run_processes(options: argparse.Namespace, argv: Sequence[str], module: str,
     peers = connect(sharding)
     try:
         return body(peers)
+    except (ValueError, FileNotFoundError, CheckpointError, DivergedError) as error:
+        sys.stderr.write(f'{module.rsplit(".", 1)[-1]}: {error}\n')
+        return 1
     finally:
         disconnect()
 
 
+def codec_marks(codec: NanoCodec, training: Mapping) -> list[str]:
+    """Hashes of the codec that latents may name: the original's first, then this one's own.
+
+    A checkpoint stores its codec in half precision; the original is in its training record.
+    """
+    own = codec_hash(codec)
+    return [training.get('codec', own), own]
+
+
 def load_latents(folder: Path, marks: Sequence[str]) -> list[LatentEpisode]:
-    """Episodes whose latents were made by one of the codecs ``marks``.
+    """Episodes whose latents were made by one of the codecs ``marks`` (`codec_marks`).
 
     The folder holds pre-encoded demonstrations, or LeRobot sets of ``flashwam extract-latents``.
-
-    A checkpoint's codec has two hashes: that of the original weights, which the teacher's record
-    names, and that of the weights as they are stored in half precision.
 
     Raises:
         ValueError: another codec made them.

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from flashwam_ros.wam.config import TransformerConfig
 
 PRECISIONS = ('fp32', 'bf16', 'legacy_bf16')
 PRESETS = ('paper', 'nano')
+FREE = frozenset({'steps', 'seconds', 'log_every', 'held_out_every', 'activation_checkpointing',
+                  'compile', 'sharding'})
+"""Names that may change when a run is continued: its length, its log, its memory."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,15 @@ class Recipe:
         if math.isinf(self.seconds):
             values['seconds'] = None
         return values
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """Names in which another recipe's ``to_dict`` trains otherwise, like 'ema 0.9, not 0.5'.
+
+        A name that only one of them knows is left out: it came with a newer version.
+        """
+        mine = json.loads(json.dumps(self.to_dict()))
+        return [f'{name} {other[name]}, not {value}' for name, value in mine.items()
+                if name not in FREE and name in other and other[name] != value]
 
     def parts(self, processes: int) -> int:
         """Micro-batches of a step over all processes; ValueError when they do not share out."""

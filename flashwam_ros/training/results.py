@@ -245,6 +245,11 @@ def successes(results: Results) -> tuple[int, int]:
     return sum(bool(result['success']) for result in results.values()), len(results)
 
 
+def machines(results: Results) -> list[str]:
+    """What the episodes ran on, without the number of processes."""
+    return sorted({result['machine'].split(',')[0] for result in results.values()} - {''})
+
+
 def of_task(results: Results, task: str) -> dict[Job, Mapping]:
     """The part of one task."""
     return {job: result for job, result in results.items() if job.task == task}

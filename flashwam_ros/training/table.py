@@ -28,6 +28,7 @@ from flashwam_ros.training.results import (
     chosen,
     keep,
     kept_folder,
+    machines,
     make_jobs,
     of_task,
     parse_steps,
@@ -106,7 +107,7 @@ def wanted_rows(plan: Plan, sections: Sequence[SectionPlan], everything: Everyth
             todo = [*before, *(job for job in todo if job not in before)]
             if todo:
                 rows[found.setting] = Row(found.setting, found.folder, tuple(todo),
-                                          results_folder(found.plan.checkpoint, root))
+                                          results_folder(found.setting.checkpoint, root))
     return list(rows.values())
 
 
@@ -146,12 +147,14 @@ def _row_figures(found: Found, jobs: Sequence[Job], everything: Everything, plan
         'chunk_cpu_ms': _median(results, 'chunk_cpu_ms'),
         'predict_ms': _median(results, 'predict_ms'),
         'machines': sorted({result['machine'] for result in results.values()} - {''}),
+        'other_machine': bool(reference) and machines(results) != machines(reference),
         'non_inferiority': None,
     }
     margin = plan.margins.get(found.plan.steps)
-    shared = strata(results, reference)
-    if margin is not None and sum(pairs.count for pairs in shared):
-        figures['non_inferiority'] = asdict(non_inferiority(shared, margin, plan.alpha))
+    # An unfinished row may have more of one task than of another, and each looks like a result.
+    if margin is not None and len(results) == len(reference) == len(jobs):
+        figures['non_inferiority'] = asdict(
+            non_inferiority(strata(results, reference), margin, plan.alpha))
     return figures
 
 
@@ -172,7 +175,9 @@ def section_figures(plan: Plan, section: SectionPlan, everything: Everything) ->
                           'both': pairs.both, 'first_only': pairs.first,
                           'second_only': pairs.second, 'neither': pairs.neither,
                           'p': mcnemar(pairs)})
-    for test, p in zip(tests, holm([test['p'] for test in tests]), strict=True):
+    # The family is what the plan says, with or without data: what is missing counts as p = 1.
+    missing = [1.0] * (len(section.compare) - len(tests))
+    for test, p in zip(tests, holm([test['p'] for test in tests] + missing), strict=False):
         test['p_holm'] = p
     return {'name': section.name, 'seeds': dict(section.seeds), 'split': plan.split,
             'first_seeds': {task: min(job.seed for job in jobs if job.task == task)

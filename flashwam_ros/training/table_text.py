@@ -28,13 +28,14 @@ def cell(figures: Mapping) -> str:
     return f'{figures["success"]}/{figures["n"]} ({100 * low:.0f}..{100 * high:.0f} %)'
 
 
-def verdict(figures: Mapping | None) -> str:
-    """The non-inferiority cell."""
+def verdict(row: Mapping) -> str:
+    """The non-inferiority cell of a row, starred where the reference ran on another machine."""
+    figures = row['non_inferiority']
     if figures is None:
         return '-'
     word = 'shown' if figures['shown'] else 'not shown'
     return (f'{points(figures["difference"])} (> {points(figures["lower"])}) v '
-            f'-{100 * figures["margin"]:.0f}: {word}')
+            f'-{100 * figures["margin"]:.0f}: {word}{" *" if row["other_machine"] else ""}')
 
 
 def p_value(p: float) -> str:
@@ -63,10 +64,13 @@ def _section(section: Mapping, reference: str) -> list[str]:
         rows.append([row['name'], f'`{row["checkpoint"]}`', row['steps'], row['sampler'],
                      *(cell(row['tasks'][task]) for task in tasks), cell(row['all']) + short,
                      f'{_ms(row["chunk_cpu_ms"])} / {_ms(row["predict_ms"])}',
-                     verdict(row['non_inferiority'])])
+                     verdict(row)])
     lines += _table(['row', 'checkpoint', 'steps', 'sampler', *tasks, 'all tasks',
                      'ms per chunk: CPU, all / wall, predict',
                      f'less `{reference}`, points'], rows)
+    if any(row['other_machine'] and row['non_inferiority'] for row in section['rows']):
+        lines += ['', '\\* run on another machine than the reference: the same scenes, but '
+                  'pictures and sums may differ in their last digits.']
     if missing:
         lines += ['', 'Not in the table:', '']
         lines += [f'- `{checkpoint}` {", ".join(steps)}: {why}'

@@ -14,6 +14,7 @@ one's messages for ever.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import signal
 import time
@@ -79,6 +80,16 @@ class Trainer:
         networks: its networks.
         source: its windows.
         peers: the processes that train together.
+
+    Attributes:
+        step: the next one.
+        elapsed_s: seconds of training so far.
+        skipped: steps left out.
+        data: what was trained on, `WindowSource.data_record` and `from_step`; more than one where
+            the run was continued with other demonstrations.
+
+    Raises:
+        ValueError: the folder holds a run of another start or another recipe.
     """
 
     def __init__(self, job: Job, networks: NetworkSet, source: WindowSource, peers: Peers):
@@ -86,6 +97,7 @@ class Trainer:
         self._source, self._recipe, self._objective = source, job.recipe, job.objective
         self._parts = job.recipe.parts(peers.count)
         self.step, self.elapsed_s, self.skipped = 0, 0.0, 0
+        self.data: list[dict] = []
         self._last_step_s, self._skipped_in_a_row = 0.0, 0
         self._asked_to_stop, self._stopped = False, False
         job.folder.mkdir(parents=True, exist_ok=True)
@@ -122,9 +134,14 @@ class Trainer:
         if state.get('parent', self.job.parent) != self.job.parent:
             raise ValueError(f'{path} started from {state["parent"][:12]}, this run from '
                              f'{self.job.parent[:12]}: choose another --out folder')
+        differences = self._recipe.differences(json.loads(state.get('recipe', '{}')))
+        if differences:
+            raise ValueError(f'{path} was trained with {"; ".join(differences)}: choose another '
+                             '--out folder')
         self.networks.load(state)
         self.step, self.elapsed_s = state['step'], state['elapsed_s']
         self.skipped = state['skipped']
+        self.data = json.loads(state.get('data', '[]'))
 
     def save(self) -> None:
         """Write the state that a restart continues from (all processes must call it)."""
@@ -133,7 +150,8 @@ class Trainer:
         if self.peers.first:
             save_state(self._file('_state.pt'), {
                 **state, 'step': self.step, 'elapsed_s': self.elapsed_s,
-                'skipped': self.skipped, 'parent': self.job.parent})
+                'skipped': self.skipped, 'parent': self.job.parent,
+                'recipe': json.dumps(self._recipe.to_dict()), 'data': json.dumps(self.data)})
 
     def stop_on_signals(self) -> None:
         """SIGTERM and SIGINT end the run after the step, with its state saved."""
@@ -158,6 +176,8 @@ class Trainer:
                                                                      EXPORT_EVERY_S)]
         plotter = Throttle(PLOT_EVERY_S, time.monotonic)
         bar = Progress(report, self.progress)
+        if self.progress < 1:
+            self._note_data()
         while self.progress < 1 and self.step != until and not self._stopped:
             due = [self.peers.first and throttle.ready() for throttle in throttles]
             rates = self._rates()
@@ -173,6 +193,18 @@ class Trainer:
         self.save()
         if self.peers.first:
             self._plot()
+
+    def _note_data(self) -> None:
+        """What the steps from here on see: a run may go on with more demonstrations."""
+        record = self._source.data_record()
+        if not self.data or self.data[-1]['sha256'] != record['sha256']:
+            self.data.append({**record, 'from_step': self.step})
+
+    def data_entries(self) -> dict:
+        """What a checkpoint's record says of the data; ``earlier_data`` where it changed."""
+        noted = self.data or [self._source.data_record()]  # none: by a version that kept no note
+        earlier = {'earlier_data': noted[:-1]} if len(noted) > 1 else {}
+        return {'data': noted[-1], **earlier}
 
     def _rates(self) -> dict[str, float]:
         recipe = self._recipe

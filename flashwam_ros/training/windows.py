@@ -39,6 +39,12 @@ class WindowSource:
         device: where the windows go.
         paraphrases: prompt -> other ways to say it, for ``recipe.paraphrase_share`` of the
             training windows; held-out windows keep their own prompts.
+
+    Attributes:
+        episodes: those that are `usable`.
+
+    Raises:
+        ValueError: as `usable`.
     """
 
     def __init__(self, episodes: list[LatentEpisode], recipe: Recipe,
@@ -49,10 +55,23 @@ class WindowSource:
         self._mask = torch.from_numpy(normaliser.channel_mask).to(device)
         self._rows: dict[str, torch.Tensor] = {}
         self._paraphrases = paraphrases or {}
-        training = [e for e in episodes if e.seed % HELD_OUT_EVERY]
-        held_out = [e for e in episodes if not e.seed % HELD_OUT_EVERY]
+        self.episodes = usable(episodes, recipe)
+        training = [e for e in self.episodes if e.seed % HELD_OUT_EVERY]
+        held_out = [e for e in self.episodes if not e.seed % HELD_OUT_EVERY]
         self._training = self._sampler(training or held_out)
         self._held_out = self._sampler(held_out or training)
+
+    def data_record(self) -> dict:
+        """What is trained on: episodes per task, latent frames, SHA-256 over all of it."""
+        digest = hashlib.sha256()
+        counts: dict[str, int] = {}
+        for episode in sorted(self.episodes, key=lambda e: (e.task, e.seed)):
+            counts[episode.task] = counts.get(episode.task, 0) + 1
+            digest.update(f'{episode.task} {episode.seed} {episode.prompt}\n'.encode())
+            for values in (episode.latents, episode.rows, episode.perturbed):
+                digest.update(np.ascontiguousarray(values).tobytes())
+        return {'episodes': counts, 'frames': sum(len(e.latents) for e in self.episodes),
+                'sha256': digest.hexdigest()}
 
     def _sampler(self, episodes: list[LatentEpisode]) -> WindowSampler:
         recipe = self._recipe
@@ -95,14 +114,23 @@ class WindowSource:
         return self._rows[prompt]
 
 
-def data_record(episodes: list[LatentEpisode]) -> dict:
-    """What a run was trained on: episodes per task, latent frames, SHA-256 over all of it."""
-    digest = hashlib.sha256()
-    counts: dict[str, int] = {}
-    for episode in sorted(episodes, key=lambda e: (e.task, e.seed)):
-        counts[episode.task] = counts.get(episode.task, 0) + 1
-        digest.update(f'{episode.task} {episode.seed} {episode.prompt}\n'.encode())
-        for values in (episode.latents, episode.rows, episode.perturbed):
-            digest.update(np.ascontiguousarray(values).tobytes())
-    return {'episodes': counts, 'frames': sum(len(e.latents) for e in episodes),
-            'sha256': digest.hexdigest()}
+def usable(episodes: Sequence[LatentEpisode], recipe: Recipe) -> list[LatentEpisode]:
+    """The episodes that windows are taken from: long enough, and of a task with a weight.
+
+    Raises:
+        ValueError: a task would be left without episodes, or the weights do not name it.
+    """
+    longest, weights = max(recipe.lengths), recipe.task_weights
+    kept = [e for e in episodes
+            if len(e.latents) >= longest and (not weights or weights.get(e.task, 0) > 0)]
+    for task in sorted({e.task for e in episodes} - {e.task for e in kept}):
+        if weights and task not in weights:
+            raise ValueError(f'{task}: the recipe gives this task no weight in task_weights '
+                             f'({dict(weights)}): add one, 0 leaves it out')
+        if not weights or weights[task] > 0:
+            most = max(len(e.latents) for e in episodes if e.task == task)
+            raise ValueError(f'{task}: none of its episodes has the {longest} latent frames of a '
+                             f'window, the longest has {most}: set lengths in the recipe')
+    if not kept:
+        raise ValueError(f'no episode is left: task_weights {dict(weights)}')
+    return kept

@@ -109,6 +109,38 @@ def test_folder_of_another_teacher_is_refused(tmp_path, teacher):
         Distillation('flashwam', other, make_latents(2), tmp_path, recipe)
 
 
+def test_another_recipe_does_not_continue_a_run(tmp_path, teacher):
+    """Forgetting --out with a variant must not file old weights under a new recipe."""
+    first = read_distill_recipe('linear_substeps', 'nano', **TINY)
+    Distillation('linear_substeps', teacher, make_latents(2), tmp_path, first).trainer.save()
+    variant = share_path('config', 'training', 'variants', 'linear_substeps_plain.yaml')
+    plain = read_distill_recipe('linear_substeps', 'nano', variant, **TINY)
+    with pytest.raises(ValueError, match="'substeps': 4.*not.*'substeps': 1.*another --out"):
+        Distillation('linear_substeps', teacher, make_latents(2), tmp_path, plain)
+
+
+def test_online_weights_of_a_finished_run(tmp_path, teacher):
+    recipe = read_distill_recipe('flashwam', 'nano', **TINY)
+    run = Distillation('flashwam', teacher, make_latents(2), tmp_path / 'run', recipe)
+    run.trainer.run(quiet)
+    again = Distillation('flashwam', teacher, make_latents(2), tmp_path / 'run', recipe)
+    again.export(tmp_path / 'online', weights='online')
+    student = load_checkpoint(tmp_path / 'online')
+    assert student.training['weights'] == 'the student itself'
+    wanted = dict(run.trainer.networks.student.named_parameters())
+    for name, value in student.transformer.named_parameters():
+        torch.testing.assert_close(value, wanted[name].float(), atol=1e-3, rtol=1e-3)
+
+
+def test_a_student_of_an_lcm_form_is_no_teacher(tmp_path, teacher):
+    recipe = read_distill_recipe('naive_joint', 'nano', **TINY)
+    run = Distillation('naive_joint', teacher, make_latents(2), tmp_path / 'run', recipe)
+    run.export(tmp_path / 'export')
+    with pytest.raises(ValueError, match='is a student .lcm form., not a teacher'):
+        Distillation('flashwam', load_checkpoint(tmp_path / 'export'), make_latents(2),
+                     tmp_path / 'other', recipe)
+
+
 @pytest.mark.parametrize('preset', PRESETS)
 @pytest.mark.parametrize('method', STUDENTS)
 def test_every_preset_reads_and_builds(method, preset, teacher):
@@ -141,7 +173,7 @@ def test_recipe_layers(tmp_path):
         read_distill_recipe('flashwam', 'huge')
 
 
-def test_program(tmp_path, monkeypatch, teacher_folder, codec_folder):
+def test_program(tmp_path, monkeypatch, teacher_folder, codec_folder, capsys):
     mark = codec_hash(load_codec(codec_folder))
     for episode in make_latents(2):
         folder = tmp_path / 'latents' / episode.task
@@ -165,6 +197,6 @@ def test_program(tmp_path, monkeypatch, teacher_folder, codec_folder):
     assert str(tmp_path) not in record['command']
     for other in make_latents(2):
         write_latents(tmp_path / 'latents' / other.task / f'episode_{other.seed}.npz', other, 'x')
-    with pytest.raises(ValueError, match='encode the demonstrations again'):
-        distill.main(['--method', 'flashwam', '--teacher', str(teacher_folder), '--latents',
-                      str(tmp_path / 'latents'), '--out', str(tmp_path / 'b')])
+    assert distill.main(['--method', 'flashwam', '--teacher', str(teacher_folder), '--latents',
+                         str(tmp_path / 'latents'), '--out', str(tmp_path / 'b')]) == 1
+    assert 'encode the demonstrations again' in capsys.readouterr().err

@@ -85,7 +85,7 @@ def test_state_goes_from_two_processes_to_one(runs, kind):
     spread = run_alone(runs / kind)
     assert spread.trainer.step == 4
     alone = load_state(runs / 'alone' / 'teacher_state.pt')
-    for name, value in spread.trainer.networks.averaged_model().named_parameters():
+    for name, value in spread.trainer.networks.model('average').named_parameters():
         torch.testing.assert_close(value, alone['networks']['average'][name], rtol=1e-4,
                                    atol=1e-5)
     moments = spread.trainer.networks.state()['optimisers']['student']

@@ -143,6 +143,29 @@ def test_a_worse_student_is_refused(world):
     assert '-20.0 points' in check.detail
 
 
+def test_more_episodes_of_the_easy_tasks_do_not_help(world, models):
+    """Looked at once, on the plan's seeds, whatever else was run."""
+    plan, student, results = world
+    mine, theirs = (checkpoint_setting(student, '1v/1a'),
+                    checkpoint_setting(models[0], '10v/20a'))
+    weak = {job: job.task != 'pot_potato' and job.seed % 10 < 8 for job in JOBS}
+    invent_results(results / 'student', mine, weak)
+    before = non_inferiority(world)
+    more = make_jobs({'red_bottle': 400, 'pink_object': 400}, 'test')
+    for name, setting in (('student', mine), ('teacher', theirs)):
+        invent_results(results / name, setting, dict.fromkeys(more[40:400] + more[440:], True))
+    assert not before.passed and non_inferiority(world) == before
+    assert '120 pairs' in before.detail
+
+
+def test_another_machine_is_named(world):
+    assert 'run on' not in non_inferiority(world).detail
+    invent_results(world[2] / 'student', checkpoint_setting(world[1], '1v/1a'),
+                   {job: job.seed % 10 < 8 for job in JOBS}, '2 cores of a robot, 1 process')
+    assert "run on ['2 cores of a robot'], the reference on ['a test']" in \
+        non_inferiority(world).detail
+
+
 def test_a_student_without_a_record_is_refused(world, tmp_path):
     (world[2] / 'student' / 'episodes.jsonl').unlink()
     check = non_inferiority(world)

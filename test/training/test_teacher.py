@@ -2,22 +2,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The teacher's program: what a run starts with, keeps and exports."""
 
+import argparse
 import dataclasses
 import json
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from training_support import make_latents, tiny_recipe
 
-from flashwam_ros.training.codec_trainer import save_codec
+from flashwam_ros.training import teacher
+from flashwam_ros.training.codec_trainer import codec_hash, load_codec, save_codec
 from flashwam_ros.training.command import load_paraphrases
-from flashwam_ros.training.dataset import WindowSampler
+from flashwam_ros.training.dataset import WindowSampler, write_latents
 from flashwam_ros.training.objectives.registry import build_objective
 from flashwam_ros.training.recipes import PRESETS, TeacherRecipe, read_teacher_recipe
 from flashwam_ros.training.run_state import load_state, read_log, save_state
-from flashwam_ros.training.teacher import TeacherRun, fit_normaliser
-from flashwam_ros.training.windows import WindowSource
+from flashwam_ros.training.teacher import TeacherRun, fit_normaliser, read_normaliser
+from flashwam_ros.training.windows import WindowSource, usable
 from flashwam_ros.twin.tasks import TASKS
 from flashwam_ros.wam.checkpoint import load_checkpoint
 from flashwam_ros.wam.codec import NanoCodec, NanoCodecConfig
@@ -44,7 +48,7 @@ def codec_folder(tmp_path_factory):
 
 
 def averaged(run):
-    return dict(run.trainer.networks.averaged_model().named_parameters())
+    return dict(run.trainer.networks.model('average').named_parameters())
 
 
 def test_loss_falls_on_repeated_windows(tmp_path):
@@ -124,8 +128,106 @@ def test_every_task_has_paraphrases_that_fit():
 
 def test_normaliser_stays_with_the_run(tmp_path):
     first = TeacherRun(make_latents(2), tmp_path, tiny_recipe())
+    first.trainer.save()
     later = TeacherRun(make_latents(4), tmp_path, tiny_recipe())
     assert later.normaliser == first.normaliser
+
+
+def test_normaliser_of_a_run_that_never_began_is_not_taken(tmp_path, codec_folder):
+    first = TeacherRun(make_latents(2), tmp_path / 'first', tiny_recipe())
+    first.export(codec_folder, tmp_path / 'export')
+    TeacherRun(make_latents(4), tmp_path / 'run', tiny_recipe())  # leaves its file, no state
+    recipe = tiny_recipe(init=str(tmp_path / 'export'))
+    tuned = TeacherRun(make_latents(4), tmp_path / 'run', recipe)
+    assert tuned.normaliser == first.normaliser
+    assert read_normaliser(tmp_path / 'run') == first.normaliser
+
+
+def test_more_demonstrations_later_are_noted(tmp_path, codec_folder):
+    first = TeacherRun(make_latents(2), tmp_path, tiny_recipe())
+    first.trainer.run(quiet, until=2)
+    later = TeacherRun(make_latents(4), tmp_path, tiny_recipe())
+    later.trainer.run(quiet)
+    later.export(codec_folder, tmp_path / 'export')
+    record = load_checkpoint(tmp_path / 'export').training
+    assert record['data']['episodes'] == {'red_bottle': 4} and record['data']['from_step'] == 2
+    assert [data['episodes'] for data in record['earlier_data']] == [{'red_bottle': 2}]
+    # A finished run learns nothing from others, and says so.
+    done = TeacherRun(make_latents(3), tmp_path, tiny_recipe())
+    done.trainer.run(quiet)
+    assert done.trainer.data_entries()['data'] == record['data']
+
+
+def test_another_recipe_does_not_continue_a_run(tmp_path):
+    TeacherRun(make_latents(2), tmp_path, tiny_recipe()).trainer.save()
+    TeacherRun(make_latents(2), tmp_path, tiny_recipe(steps=9, log_every=2))
+    with pytest.raises(ValueError, match=r'trained with ema 0.998, not 0.5: choose another --out'):
+        TeacherRun(make_latents(2), tmp_path, tiny_recipe(ema=0.5))
+
+
+def test_short_episodes_are_left_out_before_any_are_held_out():
+    long, short = make_latents(4), make_latents(1, frames=3)
+    recipe = tiny_recipe(task_weights={})
+    assert short[0].seed == long[0].seed == 100_000, 'the only one that would be held out'
+    source = WindowSource([*short, *long[1:]], recipe, fit_normaliser(long), NanoTextEncoder(),
+                          torch.device('cpu'))
+    assert [episode.seed for episode in source.episodes] == [100_001, 100_002, 100_003]
+    assert source.data_record()['episodes'] == {'red_bottle': 3}
+    assert source.held_out(0).video.shape[0] == 8
+
+
+def test_a_task_does_not_get_lost_in_silence():
+    red = make_latents(2)
+    lid = [dataclasses.replace(episode, task='lid') for episode in make_latents(2, frames=5)]
+    with pytest.raises(ValueError, match='lid: none of its episodes has the 6 .*has 5'):
+        usable([*red, *lid], tiny_recipe(lengths=(6,), task_weights={}))
+    with pytest.raises(ValueError, match='lid: the recipe gives this task no weight'):
+        usable([*red, *lid], tiny_recipe())
+    left = usable([*red, *lid], tiny_recipe(task_weights={'red_bottle': 1.0, 'lid': 0.0}))
+    assert {episode.task for episode in left} == {'red_bottle'}
+
+
+def test_the_program_resolves_and_records_its_preset(tmp_path, codec_folder, capsys):
+    TeacherRun(make_latents(2), tmp_path / 'first', tiny_recipe()).export(
+        codec_folder, tmp_path / 'export')
+    mark = codec_hash(load_codec(codec_folder))
+    for episode in make_latents(2):
+        path = tmp_path / 'latents' / episode.task / f'episode_{episode.seed}.npz'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_latents(path, episode, mark)
+
+    def train(*options):
+        small = tmp_path / 'small.yaml'
+        small.write_text('{batch: 2, lengths: [4], precision: fp32}\n')
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            return teacher.main(['--latents', str(tmp_path / 'latents'), '--steps', '1',
+                                 '--recipe', str(small), *options])
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # Latents of the original codec fit its copy, in half precision, in a checkpoint.
+    assert train('--init', str(tmp_path / 'export'), '--out', str(tmp_path / 'tuned')) == 0
+    record = load_checkpoint(tmp_path / 'tuned/export').training
+    assert record['preset'] == 'finetune' and record['codec'] == mark
+    assert train('--init', str(tmp_path / 'export'), '--preset', 'paper', '--out',
+                 str(tmp_path / 'paper')) == 0
+    assert load_checkpoint(tmp_path / 'paper/export').training['preset'] == 'paper'
+    with pytest.raises(SystemExit):
+        teacher.main(['--preset', 'paper'])
+    assert 'name its folder with --init' in capsys.readouterr().err
+
+
+def test_a_preset_is_not_replaced_by_another():
+    def recipe(*options):
+        parsed = argparse.Namespace(preset=None, init=None, recipe=None, steps=None)
+        vars(parsed).update(options)
+        return teacher._recipe(parsed)
+
+    assert recipe(('init', Path('x'))).peak_learning_rate == 1e-4
+    assert recipe(('init', Path('x')), ('preset', 'paper')).peak_learning_rate == 1e-5
+    assert recipe().peak_learning_rate == 1e-3
 
 
 def test_export_carries_the_average_and_its_record(tmp_path, codec_folder):

@@ -64,8 +64,8 @@ def test_killed_run_continues_on_the_same_curve(tmp_path):
     assert curve(tmp_path / 'killed') == curve(tmp_path / 'whole')
     assert len(curve(tmp_path / 'whole')) == STEPS
     assert same(weights(resumed), weights(whole))
-    assert same(resumed.trainer.networks.averaged_model().parameters(),
-                whole.trainer.networks.averaged_model().parameters())
+    assert same(resumed.trainer.networks.model('average').parameters(),
+                whole.trainer.networks.model('average').parameters())
 
 
 def test_stop_signal_ends_after_the_step_and_saves(tmp_path):
