@@ -29,9 +29,12 @@ from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.training import lerobot_layout as layout
 from flashwam_ros.training.command import reporter
 from flashwam_ros.training.progress import Progress
+from flashwam_ros.training.seeds import HELD_OUT, split_of
 
 FORMATS = {'lerobot-v2.1': layout.V21, 'lerobot-v3': layout.V30}
 SETTINGS = f'{RECORDS}/settings.json'
+_WHY = ('a model that is trained on such scenes cannot be judged by them any more; record other '
+        'seeds, or give --with-test-seeds to look at them')
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,13 @@ class Selection:
         tasks: task names, all when empty.
         labels: of these, an episode must have one; any when empty.
         min_quality: lowest quality score; None takes episodes without an audit, too.
+        test_seeds: also what the twin recorded in scenes of test and selection seeds.
     """
 
     tasks: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     min_quality: float | None = None
+    test_seeds: bool = False
 
     def takes(self, sidecar: Sidecar) -> bool:
         """Whether an episode is chosen."""
@@ -58,29 +63,52 @@ class Selection:
                      or (sidecar.score is not None and sidecar.score >= self.min_quality)))
 
 
-def select(folder: Path, selection: Selection) -> list[tuple[Path, Sidecar]]:
+def select(folder: Path, selection: Selection,
+           report: Callable[[str], None] | None = None) -> list[tuple[Path, Sidecar]]:
     """Chosen episodes at or below a folder, in order of their names.
+
+    Args:
+        folder: with recorded episodes.
+        selection: what is chosen.
+        report: told what is left out because of its seed.
 
     Raises:
         EpisodeError: none is chosen.
     """
-    found = []
+    found, held_out = [], []
     for path in sorted(folder.rglob(f'*{SUFFIX}'), key=lambda path: (path.name, path)):
         beside = sidecar_path(path)
         sidecar = load_sidecar(beside) if beside.is_file() else Sidecar(path.stem, path.stem)
         if selection.takes(sidecar):
-            found.append((path, sidecar))
+            chosen = found if selection.test_seeds or not _held_out(sidecar) else held_out
+            chosen.append((path, sidecar))
+    left_out = _left_out(held_out) if held_out else ''
     if not found:
-        raise EpisodeError(f'{folder}: no episode fits {selection}')
+        raise EpisodeError(f'{folder}: no episode fits {selection}'
+                           + (f' but {left_out}' if left_out else ''))
+    if left_out and report is not None:
+        report(f'left out: {left_out}')
     return found
 
 
+def _held_out(sidecar: Sidecar) -> bool:
+    """Whether a scene is kept from training. A robot's seed draws the noise, not the scene."""
+    return sidecar.robot == 'twin' and split_of(sidecar.seed, sidecar.task) in HELD_OUT
+
+
+def _left_out(held_out: Sequence[tuple[Path, Sidecar]]) -> str:
+    path, sidecar = held_out[0]
+    return (f'{len(held_out)} recorded in scenes of test or selection seeds, {path} '
+            f'({sidecar.task}, seed {sidecar.seed}) for one: {_WHY}')
+
+
 def export(chosen: Sequence[tuple[Path, Sidecar]], out: Path, version: str, fps: float,
-           contract: RobotContract, report: Callable[[str], None]) -> list[dict]:
+           contract: RobotContract, report: Callable[[str], None],
+           test_seeds: bool = False) -> list[dict]:
     """Write the dataset; returns the records of its episodes.
 
-    Episodes that are there already keep their indices.  One that cannot be put on the grid is
-    named and left out.
+    Episodes that are there already keep their indices.  One that cannot be put on the grid, or
+    that shows a test or selection scene without ``test_seeds``, is named and left out.
 
     Raises:
         EpisodeError: the folder holds episodes that were not chosen, or another format or rate,
@@ -98,7 +126,7 @@ def export(chosen: Sequence[tuple[Path, Sidecar]], out: Path, version: str, fps:
     progress, begin = Progress(report, 0.0), time.monotonic()
     for number, (path, sidecar) in enumerate(todo, 1):
         try:
-            record = _episode(writer, path, sidecar, records, fps, contract)
+            record = _episode(writer, path, sidecar, records, fps, contract, test_seeds)
         except (EpisodeError, ImageError) as error:
             report(f'left out: {error}')
             continue
@@ -115,11 +143,13 @@ def _tasks(records: Sequence[dict]) -> list[str]:
 
 
 def _episode(writer: LeRobotWriter, path: Path, sidecar: Sidecar, records: Sequence[dict],
-             fps: float, contract: RobotContract) -> dict:
+             fps: float, contract: RobotContract, test_seeds: bool) -> dict:
     if sidecar.contract_sha256 not in ('', contract.sha256):
         raise EpisodeError(f'{path}: recorded for contract {sidecar.contract_sha256[:12]}, not '
                            f'{contract.sha256[:12]}')
     episode = read_episode(path, contract)
+    if not test_seeds:
+        _require_open_scenes(episode)
     rows = grid_rows(episode, contract, fps)
     if records:
         _require_sizes(episode, rows, records[0], contract)
@@ -127,6 +157,15 @@ def _episode(writer: LeRobotWriter, path: Path, sidecar: Sidecar, records: Seque
     return writer.write(len(records), sum(record['length'] for record in records), path.stem,
                         prompt, list(dict.fromkeys([*_tasks(records), prompt])), rows,
                         lambda key, index: episode.images[key].rgb(index))
+
+
+def _require_open_scenes(episode: Episode) -> None:
+    """What the twin said while recording: a sidecar may be missing, a scene may be reset."""
+    for state in episode.sim:
+        task, seed = state.values.get('task', episode.sidecar.task), state.values.get('seed')
+        if (split := split_of(seed, task)) in HELD_OUT:
+            raise EpisodeError(f'{episode.path}: shows a {split} scene ({task}, seed {seed}): '
+                               f'{_WHY}')
 
 
 def _require_sizes(episode: Episode, rows: GridRows, record: dict,
@@ -167,12 +206,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--min-quality', type=float, default=None, help='0..100')
     parser.add_argument('--fps', type=float, default=contract.row_rate_hz,
                         help='rows per s (default: the contract\'s, see docs/data.md)')
+    parser.add_argument('--with-test-seeds', action='store_true',
+                        help='also what the simulator recorded in scenes of test and selection '
+                             'seeds: to look at, never to train on')
     options = parser.parse_args(argv)
     report = reporter('export')
-    selection = Selection(tuple(options.task), tuple(options.label), options.min_quality)
+    selection = Selection(tuple(options.task), tuple(options.label), options.min_quality,
+                          options.with_test_seeds)
     try:
-        records = export(select(options.episodes, selection), options.out,
-                         FORMATS[options.format], options.fps, contract, report)
+        records = export(select(options.episodes, selection, report), options.out,
+                         FORMATS[options.format], options.fps, contract, report,
+                         options.with_test_seeds)
     except (ValueError, ImageError, OSError) as error:
         report(str(error))
         return 1

@@ -14,8 +14,8 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,7 @@ class Source:
         state: (N, 16) measured, contract order, rad.
         action: (N, 16) commanded, contract order, rad.
         images: reads pictures.
+        cameras: contract camera key -> video feature; empty for raw episodes.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Source:
     state: np.ndarray
     action: np.ndarray
     images: Images
+    cameras: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -81,6 +83,11 @@ class Source:
         rows = self.action[self.segment.start:self.segment.end].astype(np.float32)
         content = rows.tobytes() + self.segment.text.encode()
         return f'{self.name} {hashlib.sha256(content).hexdigest()[:16]}'
+
+    @property
+    def options(self) -> dict:
+        """What the command line may change in the demonstration besides its task, plain JSON."""
+        return {'fps': self.fps, 'cameras': dict(self.cameras)}
 
 
 @dataclass
@@ -191,7 +198,7 @@ def _segments(dataset: LeRobotSet, episode: EpisodeMeta, contract: RobotContract
 
     for segment in episode.segments:
         name = f'{dataset.root.resolve().name}/{episode.index}/{segment.start}'
-        yield Source(name, segment, dataset.fps, state, action, images)
+        yield Source(name, segment, dataset.fps, state, action, images, cameras)
 
 
 def run_import(sources: Iterator[Source | RawEpisodeError], out: Path, contract: RobotContract,
@@ -200,23 +207,26 @@ def run_import(sources: Iterator[Source | RawEpisodeError], out: Path, contract:
 
     Raises:
         LeRobotError: a source cannot be made to fit the contract.
-        ValueError: the folder's imports were noted without their content, by an earlier version.
+        ValueError: the folder's imports were noted without their content, by an earlier version;
+            or a source was imported before, at another rate, from other cameras or as another
+            task.
     """
     log, kinematics = out / LOG, Kinematics(load_description())
-    numbers = _numbers(log)
+    imports = _imports(log)
     done, begin = Imported(), time.monotonic()
     progress = Progress(report, 1.0)  # the number of episodes is not known beforehand
     for source in sources:
+        if isinstance(source, Source):
+            key, name = source.key, task or task_name(source.segment.text)
+            before = imports.get(key, {'number': FIRST_NUMBER + len(imports)})
+            path = episode_path(out, name, before['number'])
+            if _is_there(source, before, path, log):
+                done.there += 1
+                continue
         try:
             if isinstance(source, RawEpisodeError):
                 raise source
-            key, name = source.key, task or task_name(source.segment.text)
-            number = numbers.get(key, FIRST_NUMBER + len(numbers))
-            path = episode_path(out, name, number)
-            if path.is_file():
-                done.there += 1
-                continue
-            episode = demonstration(source, contract, number, name, kinematics)
+            episode = demonstration(source, contract, before['number'], name, kinematics)
         except LeRobotError:
             raise
         except ValueError as error:
@@ -228,23 +238,48 @@ def run_import(sources: Iterator[Source | RawEpisodeError], out: Path, contract:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         # The number first: a file without one would be given to another episode.
-        numbers[key] = number
-        write_atomically(log, json.dumps(numbers, indent=1).encode())
+        imports[key] = {'number': before['number'], **source.options}
+        write_atomically(log, json.dumps(imports, indent=1).encode())
         write_episode(path, episode)
         done.made += 1
         progress.tell(done.made, time.monotonic() - begin, 0.0, f'{source.name} -> {path.name}')
     return done
 
 
-def _numbers(log: Path) -> dict[str, int]:
-    """Numbers by key of what was imported before."""
-    numbers = json.loads(log.read_text(encoding='utf-8')) if log.is_file() else {}
-    bare = [key for key in numbers if not re.search(' [0-9a-f]{16}$', key)]
+def _is_there(source: Source, before: Mapping, path: Path, log: Path) -> bool:
+    """Whether a source was imported before, and just so.
+
+    Raises:
+        ValueError: it was, but otherwise: once more it would be trained on twice, or not changed.
+    """
+    there = sorted(log.parent.glob(f'*/{path.name}'))
+    redo = (f'to replace it, remove that file, and its latents if there are any; {log} has the '
+            'numbers of all imports. Or give another --out')
+    for other in there:
+        if other != path:
+            raise ValueError(f'{source.name} is already there under {other.parent.name}, not '
+                             f'{path.parent.name}: {other}: {redo}')
+    if not there:
+        return False
+    # What an earlier version imported has no options noted: it cannot be compared.
+    for name, value in source.options.items():
+        if name in before and before[name] != value:
+            raise ValueError(f'{path}: {source.name} was imported with {name} {before[name]}, now '
+                             f'it is {value}: {redo}')
+    return True
+
+
+def _imports(log: Path) -> dict[str, dict]:
+    """What was imported before: number and options by key."""
+    noted = json.loads(log.read_text(encoding='utf-8')) if log.is_file() else {}
+    bare = [key for key in noted if not re.search(' [0-9a-f]{16}$', key)]
     if bare:
         raise ValueError(f'{log}: {bare[0]!r} does not tell what was imported, only from where: '
                          f'remove this file and the episodes from {FIRST_NUMBER} on, and import '
                          'them again')
-    return numbers
+    # An earlier version noted the number alone.
+    return {key: entry if isinstance(entry, dict) else {'number': entry}
+            for key, entry in noted.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -253,6 +253,7 @@ def encode_demonstrations(codec: NanoCodec, demos: Path, out: Path,
 
 
 def _made_by(path: Path, mark: str) -> bool:
+    """Whether the latents can be read and are of this codec."""
     try:
         read_latents(path, mark)
     except ValueError:

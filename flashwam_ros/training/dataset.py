@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from flashwam_ros.training.episode_file import EpisodeData
+from flashwam_ros.training.episode_file import EpisodeData, read_arrays
 from flashwam_ros.wam.normaliser import ACTION_CHANNELS, G1_CHANNEL_IDS, QuantileNormaliser
 
 
@@ -117,18 +117,19 @@ def write_latents(path: Path, episode: LatentEpisode, codec_hash: str) -> None:
         np.savez(file, about=np.array(json.dumps(about)), rows=episode.rows,
                  perturbed=episode.perturbed,
                  latents=episode.latents.astype(np.float16))
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(part, path)
 
 
 def read_latents(path: Path, codec_hash: str | None = None) -> LatentEpisode:
-    """Read one; raises ValueError when another codec made it."""
-    with np.load(path, allow_pickle=False) as file:
-        about = json.loads(str(file['about']))
-        if codec_hash is not None and about['codec'] != codec_hash:
-            raise ValueError(f'{path}: latents of codec {about["codec"][:12]}, expected '
-                             f'{codec_hash[:12]}: encode the demonstrations again')
-        return LatentEpisode(about['task'], about['prompt'], about['seed'], file['latents'],
-                             file['rows'], file['perturbed'])
+    """Read one; raises ValueError when it is damaged or another codec made it."""
+    about, arrays = read_arrays(path)
+    if codec_hash is not None and about['codec'] != codec_hash:
+        raise ValueError(f'{path}: latents of codec {about["codec"][:12]}, expected '
+                         f'{codec_hash[:12]}: encode the demonstrations again')
+    return LatentEpisode(about['task'], about['prompt'], about['seed'],
+                         *(arrays[name] for name in ('latents', 'rows', 'perturbed')))
 
 
 def load_folder(folder: Path, codec_hash: str | None = None,

@@ -152,16 +152,26 @@ def _progress(outcomes: list[Outcome], total: int, wall_s: float) -> str:
 
 
 def _append_log(folder: Path, outcome: Outcome) -> None:
-    with open(folder / 'log.jsonl', 'a', encoding='utf-8') as file:
-        file.write(json.dumps(asdict(outcome)) + '\n')
+    """Add one line; one that a kill cut short is closed first."""
+    with open(folder / 'log.jsonl', 'ab+') as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b'\n':
+                file.write(b'\n')
+        file.write(json.dumps(asdict(outcome)).encode() + b'\n')
 
 
 def _read_log(folder: Path) -> list[dict]:
+    """Everything noted; a line that a kill cut short is left out, and its seed run again."""
     path = folder / 'log.jsonl'
-    if not path.exists():
-        return []
-    with open(path, encoding='utf-8') as file:
-        return [json.loads(line) for line in file if line.strip()]
+    lines = path.read_bytes().split(b'\n') if path.exists() else []
+    entries = []
+    for line in lines:
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            continue
+    return entries
 
 
 def main(argv: Sequence[str] | None = None) -> int:

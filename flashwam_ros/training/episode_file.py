@@ -12,12 +12,17 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 FORMAT = 1
+_IMAGE = 'image.'
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, KeyError)
+"""What NumPy raises, besides ValueError, for an npz file that is cut short or torn."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ def write_episode(path: Path, episode: EpisodeData) -> None:
     about = {'format': FORMAT, 'task': episode.task, 'prompt': episode.prompt,
              'seed': episode.seed, 'contract_hash': episode.contract_hash,
              'recovery': episode.recovery, 'object_names': list(episode.object_names)}
-    arrays = {f'image.{key}': value for key, value in episode.images.items()}
+    arrays = {f'{_IMAGE}{key}': value for key, value in episode.images.items()}
     part = path.with_name(path.name + f'.{os.getpid()}.part')
     with open(part, 'wb') as file:
         np.savez(file, about=np.array(json.dumps(about)), stamps_ns=episode.stamps_ns,
@@ -92,27 +97,43 @@ def write_episode(path: Path, episode: EpisodeData) -> None:
                  perturbed=episode.perturbed,
                  objects=episode.objects.astype(np.float32),
                  tcp=episode.tcp.astype(np.float32), **arrays)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(part, path)
+
+
+def read_arrays(path: Path, images: bool = True) -> tuple[dict, dict[str, np.ndarray]]:
+    """What an npz file says of itself (``about``), and its arrays by name.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            wanted = [name for name in file.files if images or not name.startswith(_IMAGE)]
+            return json.loads(str(file['about'])), {name: file[name] for name in wanted}
+    except (ValueError, *_DAMAGED) as error:
+        raise ValueError(f'{path}: damaged ({error}): remove it, then make, import or '
+                         'encode it again') from error
 
 
 def read_episode(path: Path, images: bool = True) -> EpisodeData:
     """Read an episode; ``images=False`` leaves the pictures on disk.
 
     Raises:
-        ValueError: the file is of another format or its parts do not belong together.
+        ValueError: the file is damaged, of another format, or its parts do not belong together.
     """
-    with np.load(path, allow_pickle=False) as file:
-        about = json.loads(str(file['about']))
-        if about.get('format') != FORMAT:
-            raise ValueError(f'{path}: episode format {about.get("format")}, expected {FORMAT}: '
-                             'generate the demonstrations again')
-        keys = [name for name in file.files if name.startswith('image.')] if images else []
-        episode = EpisodeData(
-            task=about['task'], prompt=about['prompt'], seed=about['seed'],
-            contract_hash=about['contract_hash'], recovery=about['recovery'],
-            images={name[len('image.'):]: file[name] for name in keys},
-            stamps_ns=file['stamps_ns'], due_ns=file['due_ns'], applied=file['applied'],
-            requested=file['requested'], perturbed=file['perturbed'],
-            object_names=tuple(about['object_names']), objects=file['objects'], tcp=file['tcp'])
+    about, arrays = read_arrays(path, images)
+    if about.get('format') != FORMAT:
+        raise ValueError(f'{path}: episode format {about.get("format")}, expected {FORMAT}: '
+                         'generate the demonstrations again')
+    episode = EpisodeData(
+        task=about['task'], prompt=about['prompt'], seed=about['seed'],
+        contract_hash=about['contract_hash'], recovery=about['recovery'],
+        images={name[len(_IMAGE):]: value for name, value in arrays.items()
+                if name.startswith(_IMAGE)},
+        stamps_ns=arrays['stamps_ns'], due_ns=arrays['due_ns'], applied=arrays['applied'],
+        requested=arrays['requested'], perturbed=arrays['perturbed'],
+        object_names=tuple(about['object_names']), objects=arrays['objects'], tcp=arrays['tcp'])
     episode.check()
     return episode

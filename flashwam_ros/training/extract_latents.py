@@ -14,10 +14,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,12 +47,13 @@ from flashwam_ros.training.lerobot_meta import (
     read_json,
 )
 from flashwam_ros.training.progress import Progress
+from flashwam_ros.training.video_file import VideoError
 from flashwam_ros.wam.checkpoint import CheckpointError
 from flashwam_ros.wam.text import TextEncoder
 
 NORMALISER = 'meta/normaliser.json'
 SOURCE = 'meta/source.json'
-"""Episode index -> SHA-256 of the rows that its latents belong to."""
+"""Episode index -> what its latents are made of, see ``_marks``."""
 PREVIEW = 'preview'
 
 
@@ -83,8 +85,8 @@ def extract(job: Job, text_mark: str, report: Callable[[str], None]) -> tuple[in
         Segments made now, segments that are too short for one latent frame.
 
     Raises:
-        LeRobotError: the folder holds latents of another codec, contract or camera choice, or of
-            another episode under the same index.
+        LeRobotError: the folder holds latents of another codec, contract or camera choice, or an
+            index that was extracted has other rows, instructions or pictures now.
     """
     stride = key_frame_stride(job.source.fps, job.contract, job.source.root)
     latent_files.write_extraction(job.out, {
@@ -140,29 +142,89 @@ def _require_same_source(job: Job) -> None:
     """Note what the latents are made of; nothing is written when it is not what was noted.
 
     Raises:
-        LeRobotError: another episode has this index now: pictures and rows would not fit.
+        LeRobotError: an episode has other rows, instructions or pictures now: its latents would
+            not fit.
     """
-    path, now = job.out / SOURCE, _digests(job.source, job.contract)
-    noted = read_json(path) if path.is_file() else {}
-    if not noted and (job.out / layout.INFO).is_file():
-        noted = _digests(open_set(job.out), job.contract)  # of a version that did not note it
-    for index, digest in now.items():
-        if noted.get(index, digest) != digest:
+    noted, now = _noted(job), _marks(job.source, job.contract, job.cameras.values())
+    for index, marks in now.items():
+        old = noted.get(index, {})
+        other = [name for name, mark in marks.items() if old.get(name, mark) != mark]
+        if other:
             raise LeRobotError(
-                f'{path}: episode {index} of {job.source.root} is another one than that of these '
-                'latents: choose another --out or remove this folder')
-    _write_text(path, json.dumps({**noted, **now}, indent=1) + '\n')
+                f'{job.out / SOURCE}: episode {index} of {job.source.root} is another one than '
+                f'that of these latents (other {", ".join(other)}): choose another --out or '
+                'remove this folder')
+        noted[index] = {**old, **marks}
+    _write_text(job.out / SOURCE, json.dumps(noted, indent=1) + '\n')
 
 
-def _digests(source: LeRobotSet, contract: RobotContract) -> dict[str, str]:
-    """Episode index -> SHA-256 of length, rows and time stamps; the same for source and result."""
+def _noted(job: Job) -> dict[str, dict[str, str]]:
+    """What ``_marks`` gave when the latents were made, as far as it is known."""
+    path = job.out / SOURCE
+    noted = read_json(path) if path.is_file() else {}
+    if noted and all(isinstance(marks, dict) for marks in noted.values()):
+        return noted
+    # Earlier versions noted nothing, or a hash of the rows alone: the result tells the rest.
+    made = (_marks(open_set(job.out), job.contract, ())
+            if (job.out / layout.INFO).is_file() else {})
+    return {**{index: {'rows': mark} for index, mark in noted.items()}, **made}
+
+
+def _marks(source: LeRobotSet, contract: RobotContract,
+           features: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Episode index -> what changes when its rows, an instruction or its pictures do.
+
+    Length, rows and time stamps are one SHA-256, the same for source and result; so are the
+    pictures of each video feature; instructions are themselves.
+    """
     out = {}
     for episode in source.episodes:
         digest = hashlib.sha256(str(episode.length).encode())
         for values in _columns(source, episode, contract).values():
             digest.update(np.ascontiguousarray(values))
-        out[str(episode.index)] = digest.hexdigest()
+        out[str(episode.index)] = {
+            'rows': digest.hexdigest(),
+            **{f'instruction of frames {s.start}..{s.end}': s.text for s in episode.segments}}
+    for feature in features:
+        for index, mark in _pictures(source, feature).items():
+            out[index][f'pictures of {feature}'] = mark
     return out
+
+
+def _pictures(source: LeRobotSet, feature: str) -> dict[str, str]:
+    """Episode index -> SHA-256 of its coded pictures.
+
+    Not of the file: LeRobot appends new episodes to a v3.0 file, and a copy has another date.
+    """
+    out, path, times, hashes = {}, None, np.zeros(0), []
+    for episode in source.episodes:
+        span = episode.videos[feature]
+        if span.path != path:
+            path, (times, hashes) = span.path, _packets(span.path)
+        edges = span.start_s + (np.array([0, episode.length]) - 0.5) / source.fps
+        first, last = np.searchsorted(times, edges)
+        out[str(episode.index)] = hashlib.sha256(b''.join(hashes[first:last])).hexdigest()
+    return out
+
+
+def _packets(path: Path) -> tuple[np.ndarray, list[bytes]]:
+    """Times (P,) in s, ascending, and SHA-256 of a video's packets; nothing is decoded.
+
+    Raises:
+        VideoError: missing, damaged or without a video stream.
+    """
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            # The header says how packets become pictures; their colours, too.
+            header = bytes(stream.codec_context.extradata or b'')
+            found = sorted((packet.pts, hashlib.sha256(header + bytes(packet)).digest())
+                           for packet in container.demux(stream)
+                           if packet.pts is not None and packet.size)
+            times = np.array([pts for pts, _ in found], np.float64) * float(stream.time_base)
+    except (OSError, IndexError, av.error.FFmpegError) as error:
+        raise VideoError(f'{path}: no readable video: {error}') from error
+    return times, [digest for _, digest in found]
 
 
 def _columns(source: LeRobotSet, episode: EpisodeMeta,
@@ -263,14 +325,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--out', type=Path, default=None, help='default: <dataset>-latents')
     options = parser.parse_args(argv)
     report = reporter('latents')
-    out = options.out or options.dataset.with_name(options.dataset.resolve().name + '-latents')
     try:
+        # '.' has no name, and beside '..' would be inside it.
+        dataset = options.dataset.resolve()
+        out = options.out or dataset.with_name(dataset.name + '-latents')
         encoders = load_encoders(options.checkpoint)
         stored = json.loads((options.checkpoint / 'contract.json').read_text(encoding='utf-8'))
         contract = RobotContract.from_dict(stored['robot'])
-        for root in find_sets(options.dataset):
-            _one(root, out / root.relative_to(options.dataset), options, contract, encoders,
-                 report)
+        for root in find_sets(dataset):
+            _one(root, out / root.relative_to(dataset), options, contract, encoders, report)
     except (ValueError, OSError, CheckpointError) as error:
         report(str(error))
         return 1

@@ -88,12 +88,12 @@ def read_camera(path: Path) -> CameraLatents:
     """Read one file.
 
     Raises:
-        LeRobotError: missing, damaged, or its parts do not fit together.
+        LeRobotError: missing, damaged, not finite, or its parts do not fit together.
     """
     try:
         state = torch.load(path, weights_only=True, map_location='cpu')
         shape = [int(state[f'latent_{name}']) for name in ('num_frames', 'height', 'width')]
-        latent, text_rows = state['latent'], state['text_emb']
+        latent, text_rows = state['latent'], _rows(state['text_emb'])
         frame_ids = tuple(int(i) for i in state['frame_ids'])
         text = str(state['text'])
     except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
@@ -105,8 +105,14 @@ def read_camera(path: Path) -> CameraLatents:
         raise LeRobotError(f'{path}: {len(frame_ids)} frame_ids for {shape[0]} latent frames')
     if not bool(torch.isfinite(latent).all()):
         raise LeRobotError(f'{path}: latents that are not finite')
-    return CameraLatents(latent.unflatten(0, shape), frame_ids, text,
-                         text_rows.reshape(-1, text_rows.shape[-1]))
+    if not bool(torch.isfinite(text_rows).all()):
+        raise LeRobotError(f'{path}: text_emb is not finite: remove the file and extract it again')
+    return CameraLatents(latent.unflatten(0, shape), frame_ids, text, text_rows)
+
+
+def _rows(embedded: torch.Tensor) -> torch.Tensor:
+    """Embedded text as (R, T); other programs keep a batch axis."""
+    return embedded.reshape(-1, embedded.shape[-1])
 
 
 def assemble(parts: Sequence[torch.Tensor], where: object = '') -> torch.Tensor:
@@ -196,7 +202,8 @@ def load_latent_set(root: Path, contract: RobotContract, codec_hash: str | None 
 
     Args:
         root: folder; every dataset below it is read.
-        contract: channels, cameras (in this order) and rows per latent frame.
+        contract: channels, cameras (in this order), rows per latent frame and its duration.
+            Latents whose extraction noted another contract are refused.
         codec_hash: refuse latents that another codec made (where the extraction noted its codec).
         named: contract camera key -> video feature, where it is not the usual name.
         report: told how many segments lack latents and are left out.
@@ -207,9 +214,9 @@ def load_latent_set(root: Path, contract: RobotContract, codec_hash: str | None 
     episodes: list[LatentEpisode] = []
     rows: dict[str, torch.Tensor] = {}
     for folder in find_sets(root):
-        note = _extraction(folder, codec_hash)
-        rows.setdefault('', _empty_text(folder, root))
         dataset = open_set(folder)
+        note = _extraction(dataset, contract, codec_hash)
+        rows.setdefault('', _empty_text(folder, root))
         cameras = [(named or note.get('cameras', {})).get(
             camera.key, layout.IMAGE_PREFIX + camera.dataset_key) for camera in contract.cameras]
         skipped = 0
@@ -231,6 +238,7 @@ def load_latent_set(root: Path, contract: RobotContract, codec_hash: str | None 
 def _episode(dataset: LeRobotSet, episode: EpisodeMeta, segments: Sequence[Segment],
              cameras: Sequence[str], contract: RobotContract,
              rows: dict[str, torch.Tensor]) -> list[LatentEpisode]:
+    stride = key_frame_stride(dataset.fps, contract, dataset.root / layout.INFO)
     try:
         columns = layout.channel_columns(dataset.names(layout.ACTION), contract.channel_names)
     except ValueError as error:
@@ -249,7 +257,9 @@ def _episode(dataset: LeRobotSet, episode: EpisodeMeta, segments: Sequence[Segme
             slots = slot_rows(action[:segment.end], parts[0].frame_ids, contract.actions_per_frame)
         except ValueError as error:
             raise LeRobotError(f'{paths[0]}: {error}') from error
+        _require_time_base(parts[0].frame_ids, stride, dataset.fps, paths[0])
         text = parts[0].text
+        _require_text(text, segment, paths[0])
         if not torch.equal(rows.setdefault(text, parts[0].text_rows), parts[0].text_rows):
             raise LeRobotError(f'{paths[0]}: another embedding of {text!r} than in other files: '
                                'they come from different text encoders')
@@ -260,14 +270,41 @@ def _episode(dataset: LeRobotSet, episode: EpisodeMeta, segments: Sequence[Segme
     return out
 
 
-def _extraction(folder: Path, codec_hash: str | None) -> dict:
-    path = folder / EXTRACTION
+def _require_time_base(frame_ids: Sequence[int], stride: int, fps: float, path: Path) -> None:
+    """LeRobotError when the images are not ``stride`` frames apart: rows get another speed."""
+    if len(frame_ids) > 1 and frame_ids[1] - frame_ids[0] != stride:
+        found = frame_ids[1] - frame_ids[0]
+        seconds = [IMAGES_PER_FRAME * step / fps for step in (found, stride)]
+        raise LeRobotError(
+            f'{path}: an image every {found} frames at {fps:g} frames per s, {seconds[0]:.3f} s '
+            f'per latent frame; the contract wants one every {stride}, {seconds[1]:.3f} s: '
+            "extract the latents again at the contract's rate")
+
+
+def _require_text(text: str, segment: Segment, path: Path) -> None:
+    """LeRobotError when the embedded text is not the segment's; blanks do not count."""
+    if segment.text and text.split() != segment.text.split():
+        raise LeRobotError(
+            f'{path}: made for the text {text!r}, but meta/ says {segment.text!r}: extract the '
+            'latents again or correct the text in meta/')
+
+
+def _extraction(dataset: LeRobotSet, contract: RobotContract, codec_hash: str | None) -> dict:
+    """What the extraction noted, {} where another program made the latents.
+
+    Raises:
+        LeRobotError: another codec, contract or stride.
+    """
+    path = dataset.root / EXTRACTION
     if not path.is_file():
         return {}
     note = read_json(path)
-    if codec_hash is not None and note.get('codec') != codec_hash:
-        raise LeRobotError(f'{path}: latents of codec {str(note.get("codec"))[:12]}, expected '
-                           f'{codec_hash[:12]}: extract them again')
+    expected = {'codec': codec_hash, 'contract': contract.sha256,
+                'stride': key_frame_stride(dataset.fps, contract, dataset.root / layout.INFO)}
+    for name, value in expected.items():
+        if value is not None and note.get(name) != value:
+            raise LeRobotError(f'{path}: latents of {name} {str(note.get(name))[:12]}, expected '
+                               f'{str(value)[:12]}: extract them again')
     return note
 
 
@@ -301,8 +338,18 @@ def write_empty_text(folder: Path, rows: torch.Tensor) -> None:
 
 
 def _empty_text(folder: Path, root: Path) -> torch.Tensor:
-    for place in (folder, root):
-        if (place / EMPTY_TEXT).is_file():
-            rows = torch.load(place / EMPTY_TEXT, weights_only=True, map_location='cpu')
-            return rows.reshape(-1, rows.shape[-1])
-    raise LeRobotError(f'{folder / EMPTY_TEXT}: missing: the empty prompt is needed for training')
+    """The empty prompt's rows (R, T); LeRobotError naming the file otherwise."""
+    places = [place / EMPTY_TEXT for place in (folder, root) if (place / EMPTY_TEXT).is_file()]
+    if not places:
+        raise LeRobotError(
+            f'{folder / EMPTY_TEXT}: missing: the empty prompt is needed for training')
+    path, todo = places[0], 'remove it and run `flashwam extract-latents` again'
+    try:
+        rows = _rows(torch.load(path, weights_only=True, map_location='cpu'))
+        finite = bool(torch.isfinite(rows).all())
+    except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
+        raise LeRobotError(f'{path}: cannot be read: {type(error).__name__}: {error}; '
+                           f'{todo}') from error
+    if not finite:
+        raise LeRobotError(f'{path}: the empty prompt is not finite: {todo}')
+    return rows

@@ -101,8 +101,8 @@ class LeRobotSet:
         """Columns of an episode's rows: name -> (N,) or (N, D).
 
         Raises:
-            LeRobotError: the file is missing or damaged, lacks a column, or a vector's width
-                changes from row to row.
+            LeRobotError: the file is missing or damaged, lacks a column or has no row of the
+                episode, or a vector's width changes from row to row.
         """
         try:
             schema = pq.read_schema(episode.data)
@@ -114,6 +114,9 @@ class LeRobotSet:
             table = pq.read_table(episode.data, columns=list(columns), filters=where)
         except (OSError, pa.ArrowException) as error:
             raise LeRobotError(f'{episode.data}: cannot be read: {error}') from error
+        if not table.num_rows:
+            raise LeRobotError(f'{episode.data}: no row of episode {episode.index}: write the '
+                               'episode again or leave it out')
         return {name: _column(table[name], f'{episode.data}: column {name}') for name in columns}
 
     def frames(self, episode: EpisodeMeta, key: str, indices: Sequence[int],

@@ -10,10 +10,13 @@ selection     50000 + 10000·i    looking at a checkpoint while it trains
 training      100000 + 100000·i  demonstrations
 ============  =================  ==============================================
 
-``i`` is the task's place in ``TASKS``.  A range holds 10000 seeds (training 100000).
+``i`` is the task's place in ``TASKS``.  A range holds 10000 seeds (training 100000).  Other seeds
+belong to no split.
 """
 
 TASKS = ('red_bottle', 'pink_object', 'pot_potato')
+HELD_OUT = ('test', 'selection')
+"""Splits whose scenes no model may be trained on."""
 _FIRST = {'test': 10_000, 'selection': 50_000, 'training': 100_000}
 _SIZE = {'test': 10_000, 'selection': 10_000, 'training': 100_000}
 
@@ -34,6 +37,13 @@ def seeds(split: str, task: str, count: int, start: int = 0) -> list[int]:
     if count < 0 or start < 0 or start + count > len(allowed):
         raise ValueError(f'{split} seeds {start}..{start + count} of {task}: only {len(allowed)}')
     return list(allowed[start:start + count])
+
+
+def split_of(seed: int | None, task: str) -> str | None:
+    """The split that a task's seed belongs to; None for no split, no seed or an unknown task."""
+    if task not in TASKS:
+        return None
+    return next((split for split in _FIRST if seed in seed_range(split, task)), None)
 
 
 def require_split(seed: int, split: str, task: str) -> int:

@@ -281,6 +281,55 @@ def test_selection():
     assert not export_command.Selection(min_quality=1.0).takes(sidecar(task='a'))
 
 
+def test_test_scenes_of_the_twin_are_left_out_unless_asked_for(tmp_path, make_episode, capsys):
+    folder = tmp_path / 'recorded'
+    folder.mkdir()
+
+    def record(name, **values):
+        change_sidecar(sidecar_path(make_episode(f'20260101-12000{name}', 1.0, folder)),
+                       lambda sidecar: dataclasses.replace(sidecar, **values))
+
+    def sources(out):
+        return [json.loads(path.read_text())['source'][-1]
+                for path in sorted((out / 'export').glob('episode_*.json'))]
+
+    record('1_a', seed=10_000)
+    record('2_b', seed=50_000)
+    assert run(folder, tmp_path / 'none') == 1
+    said = capsys.readouterr().err
+    assert 'but 2 recorded in scenes of test or selection seeds' in said
+    assert '_a.mcap (red_bottle, seed 10000) for one' in said
+    assert not (tmp_path / 'none').exists()
+    record('3_c', seed=100_000)
+    record('4_d', seed=10_000, robot='real')  # a robot's scene does not come from a seed
+    record('5_e', seed=10_000, task='pot_potato')  # another task's test seed
+    assert run(folder, tmp_path / 'set') == 0
+    assert 'left out: 2 recorded in scenes of test' in capsys.readouterr().err
+    assert sources(tmp_path / 'set') == ['c', 'd', 'e']
+    assert run(folder, tmp_path / 'all', '--with-test-seeds') == 0
+    assert 'left out' not in capsys.readouterr().err
+    assert sources(tmp_path / 'all') == ['a', 'b', 'c', 'd', 'e']
+
+
+def test_test_scenes_are_known_without_their_sidecar(tmp_path, episode_kit, capsys):
+    kit, folder = episode_kit, tmp_path / 'recorded'
+    folder.mkdir()
+
+    class TestScene(kit.Maker):
+        def messages(self):
+            world = kit.text({'time_ns': kit.START_NS, 'task': 'red_bottle', 'seed': 10_003})
+            return [(topic, ns, arrival, world if topic == '/sim_state' else data)
+                    for topic, ns, arrival, data in super().messages()]
+
+    path = TestScene(folder / '20260101-120000_a.mcap', 1.0).write()
+    sidecar_path(path).unlink()
+    assert run(folder, tmp_path / 'set') == 1
+    said = capsys.readouterr().err
+    assert '_a.mcap: shows a test scene (red_bottle, seed 10003)' in said
+    assert 'no episode is left to export' in said
+    assert run(folder, tmp_path / 'all', '--with-test-seeds') == 0
+
+
 def test_other_image_sizes_leave_an_episode_out_by_name(tmp_path, episode_kit, capsys):
     kit, folder = episode_kit, tmp_path / 'recorded'
     folder.mkdir()

@@ -122,6 +122,52 @@ def test_another_day_with_the_same_names_is_imported_too(tmp_path, capsys):
     assert "'pink/episode_0000' does not tell what was imported" in capsys.readouterr().err
 
 
+def test_other_options_are_refused_until_the_old_demonstration_is_gone(tmp_path, capsys):
+    raw, out = tmp_path / 'raw', tmp_path / 'out'
+    write_raw(raw / 'a' / 'episode_0001', 33)
+    assert run(raw, out) == 0
+    old = next(out.rglob('*.npz'))
+    before = read_episode(old).applied
+    assert run(raw, out, '--fps', '20') == 0  # what the file says, too
+    assert '1 already there' in capsys.readouterr().err
+    for more, fault in ((('--fps', '40'), 'was imported with fps 20.0, now it is 40.0: to '),
+                        (('--task', 'mine'), 'there under put_the_pink_object_away, not mine')):
+        assert run(raw, out, *more) == 1
+        said = capsys.readouterr().err
+        assert fault in said and str(old) in said
+        assert list(out.rglob('*.npz')) == [old]
+    old.unlink()
+    assert run(raw, out, '--fps', '40', '--task', 'mine') == 0
+    [new] = out.rglob('*.npz')
+    assert new == out / 'mine' / old.name
+    assert len(read_episode(new).applied) < len(before)
+    assert run(raw, out, '--fps', '40', '--task', 'mine') == 0
+    assert '1 already there' in capsys.readouterr().err
+
+
+def test_other_cameras_are_refused(tmp_path, capsys):
+    root = write_v21(tmp_path / 'set', [synthetic(0, 41)])
+    swapped = [f'{one}_wrist=observation.images.cam_{other}_wrist'
+               for one, other in (('left', 'right'), ('right', 'left'))]
+    swapped = [word for choice in swapped for word in ('--camera', choice)]
+    assert run(root, tmp_path / 'out') == 0
+    assert run(root, tmp_path / 'out', *swapped) == 1
+    assert 'was imported with cameras {' in capsys.readouterr().err
+    assert run(root, tmp_path / 'other', *swapped) == 0
+
+
+def test_numbers_of_the_version_before_are_kept(tmp_path, capsys):
+    write_raw(tmp_path / 'raw' / 'a' / 'episode_0001', 17)
+    assert run(tmp_path / 'raw', tmp_path / 'out') == 0
+    log = tmp_path / 'out' / importer.LOG
+    noted = {key: entry['number'] for key, entry in json.loads(log.read_text()).items()}
+    log.write_text(json.dumps(noted))  # as that version wrote it
+    write_raw(tmp_path / 'raw' / 'a' / 'episode_0000', 17, seed=1)
+    assert run(tmp_path / 'raw', tmp_path / 'out') == 0
+    assert '1 demonstrations imported, 1 already there' in capsys.readouterr().err
+    assert len(list((tmp_path / 'out').rglob('*.npz'))) == 2
+
+
 def test_damaged_folders_are_left_out_by_name_and_the_rest_is_imported(tmp_path, capsys):
     folders = [tmp_path / 'raw' / 'a' / f'episode_{i:04d}' for i in range(4)]
     for seed, folder in enumerate(folders):

@@ -70,6 +70,17 @@ def test_encoding_matches_streaming(demos, tmp_path):
     np.testing.assert_allclose(loaded.latents[2], second.numpy(), atol=2e-3)
 
 
+def test_latents_that_a_crash_tore_are_made_again(demos, tmp_path):
+    torch.manual_seed(0)
+    codec, out = NanoCodec(TINY).eval(), tmp_path / 'latents'
+    codec_trainer.encode_demonstrations(codec, demos, out, quiet)
+    whole, empty = sorted(out.rglob('*.npz'))
+    whole.write_bytes(whole.read_bytes()[:-100])
+    empty.write_bytes(b'')
+    assert codec_trainer.encode_demonstrations(codec, demos, out, quiet) == 2
+    assert len(load_folder(out)) == 2
+
+
 def test_demonstrations_are_encoded_with_the_codec_of_a_checkpoint(demos, tmp_path, capsys):
     model, out = REPOSITORY / 'models' / 'g1-nano-teacher', tmp_path / 'codec'
     options = ['--demos', str(demos), '--out', str(out), '--codec']

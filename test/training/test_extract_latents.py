@@ -16,6 +16,7 @@ from flashwam_ros.training import extract_latents, latent_files
 from flashwam_ros.training import lerobot_layout as layout
 from flashwam_ros.training.camera_encoders import load_encoders
 from flashwam_ros.training.lerobot_meta import Segment, open_set
+from flashwam_ros.training.video_file import frame_times
 from flashwam_ros.wam.checkpoint import CheckpointError, save_checkpoint
 from flashwam_ros.wam.codec import (
     NanoCodec,
@@ -141,6 +142,85 @@ def test_other_episodes_under_the_same_indices_do_not_mix_in(tmp_path, checkpoin
     assert run(root, checkpoint, out) == 1
     assert f'episode 1 of {root} is another one' in capsys.readouterr().err
     assert {path: path.read_bytes() for path in out.rglob('*') if path.is_file()} == before
+
+
+@pytest.mark.parametrize('noted', [True, False])
+def test_other_instructions_do_not_mix_in(tmp_path, checkpoint, capsys, noted):
+    out, episode = tmp_path / 'out', synthetic(0, 9)
+    root = write_v21(tmp_path / 'set', [episode])
+    assert run(root, checkpoint, out) == 0
+    if not noted:  # as a version left it that noted the rows alone: its description tells
+        note = out / extract_latents.SOURCE
+        rows_alone = {'0': json.loads(note.read_text())['0']['rows']}
+        note.write_text(json.dumps(rows_alone))
+        assert run(root, checkpoint, out) == 0
+        note.write_text(json.dumps(rows_alone))
+    before = {path: path.read_bytes() for path in out.rglob('*') if path.is_file()}
+    shutil.rmtree(root)
+    episode.task = 'put the red bottle down'
+    write_v21(root, [episode])
+    capsys.readouterr()
+    assert run(root, checkpoint, out) == 1
+    error = capsys.readouterr().err
+    assert f'episode 0 of {root} is another one' in error
+    assert '(other instruction of frames 0..9): choose another --out or remove' in error
+    assert {path: path.read_bytes() for path in out.rglob('*') if path.is_file()} == before
+
+
+def test_pictures_that_were_put_right_do_not_mix_in(tmp_path, checkpoint, capsys):
+    out, episodes = tmp_path / 'out', [synthetic(i, 9) for i in range(2)]
+    root = write_v21(tmp_path / 'set', episodes)
+    assert run(root, checkpoint, out) == 0
+    shutil.rmtree(root)
+    write_v21(root, episodes)  # another file of another date with the same pictures
+    assert run(root, checkpoint, out) == 0
+    before = {path: path.read_bytes() for path in out.rglob('*') if path.is_file()}
+    shutil.rmtree(root)
+    episodes[1].images[CAMERAS[2]] = episodes[1].images[CAMERAS[2]][..., ::-1].copy()
+    write_v21(root, episodes)
+    capsys.readouterr()
+    assert run(root, checkpoint, out) == 1
+    error = capsys.readouterr().err
+    assert f'episode 1 of {root} is another one' in error
+    assert f'(other pictures of {CAMERAS[2]})' in error
+    assert {path: path.read_bytes() for path in out.rglob('*') if path.is_file()} == before
+
+
+def test_episodes_that_come_into_the_same_video_are_extracted_alone(tmp_path, checkpoint, capsys):
+    out, episodes = tmp_path / 'out', [synthetic(i, 9) for i in range(3)]
+    root = write_v30(tmp_path / 'set', episodes[:2])
+    assert run(root, checkpoint, out) == 0
+    before = {path: path.stat().st_mtime_ns for path in out.rglob('*.pth')}
+    shutil.rmtree(root)
+    write_v30(root, episodes)
+    frame_times.cache_clear()  # a process of its own
+    capsys.readouterr()
+    assert run(root, checkpoint, out) == 0
+    assert '1 segments to do' in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_damaged_empty_prompt_is_named(tmp_path, checkpoint, capsys):
+    root, out = write_v21(tmp_path / 'set', [synthetic(0, 9)]), tmp_path / 'out'
+    assert run(root, checkpoint, out) == 0
+    path = out / latent_files.EMPTY_TEXT
+    path.write_bytes(path.read_bytes()[:-40])
+    capsys.readouterr()
+    assert run(root, checkpoint, out) == 1
+    assert f'{path}: cannot be read: ' in capsys.readouterr().err
+    path.unlink()  # as the message says
+    assert run(root, checkpoint, out) == 0
+
+
+@pytest.mark.parametrize(('folder', 'dataset'), [('.', '.'), ('meta', '..')])
+def test_default_out_is_beside_the_set_and_never_in_it(tmp_path, checkpoint, monkeypatch, folder,
+                                                       dataset):
+    root = write_v21(tmp_path / 'set', [synthetic(0, 9)])
+    before = sorted(root.rglob('*'))
+    monkeypatch.chdir(root / folder)
+    assert extract_latents.main(['--dataset', dataset, '--checkpoint', str(checkpoint)]) == 0
+    assert (tmp_path / 'set-latents' / layout.INFO).is_file()
+    assert sorted(root.rglob('*')) == before
 
 
 def test_numbers_of_instructions_follow_a_set_that_grows(tmp_path, checkpoint):

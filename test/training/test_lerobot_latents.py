@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """LingBot-VA's latent files: slots, assembly, text rows, and what is refused."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from lerobot_support import CAMERAS, CONTRACT, synthetic, write_v21
 
 from flashwam_ros.training import latent_files
+from flashwam_ros.training import lerobot_layout as layout
 from flashwam_ros.training.dataset import PrecomputedText, WindowSampler, fit_normaliser
 from flashwam_ros.training.latent_files import CameraLatents, latent_path, slot_rows
 from flashwam_ros.training.lerobot_meta import LeRobotError, Segment
@@ -136,6 +139,9 @@ def test_nothing_but_tensors_is_unpickled(folder):
 @pytest.mark.parametrize(('change', 'match'), [
     ({'latent_num_frames': 2}, 'is not'), ({'frame_ids': [0, 2, 4]}, '3 frame_ids for 3'),
     ({'latent': torch.full((3 * 320, 48), torch.nan)}, 'not finite'),
+    ({'text_emb': torch.full((16, 32), torch.nan)}, 'text_emb is not finite'),
+    ({'text_emb': None}, 'cannot be read'),
+    ({'text': 'lift it'}, "made for the text 'lift it', but meta/ says 'reach'"),
     ({'frame_ids': list(range(0, 27, 3))}, 'different frame_ids')])
 def test_files_that_do_not_fit_are_named(folder, change, match):
     root, _ = folder
@@ -144,6 +150,62 @@ def test_files_that_do_not_fit_are_named(folder, change, match):
     with pytest.raises(LeRobotError, match=match) as caught:
         latent_files.load_latent_set(root, CONTRACT)
     assert 'episode_000000_0_18.pth' in str(caught.value)
+
+
+def test_blanks_around_a_text_are_no_other_text(folder):
+    root, _ = folder
+    path = latent_path(root, CAMERAS[0], 0, Segment(0, 18, ''))
+    torch.save({**torch.load(path, weights_only=True), 'text': ' reach\n'}, path)
+    assert len(latent_files.load_latent_set(root, CONTRACT).episodes) == 3
+
+
+@pytest.mark.parametrize(('fps', 'stride', 'seconds'), [
+    (20, 1, '0.200'), (30, 2, '0.267'), (50, 1, '0.080'), (10, 2, '0.800'), (10, 1, None)])
+def test_latent_frames_take_as_long_as_the_contract_says(folder, fps, stride, seconds):
+    root, _ = folder
+    info = json.loads((root / layout.INFO).read_text())
+    (root / layout.INFO).write_text(json.dumps({**info, 'fps': fps}))
+    for path in root.rglob('*.pth'):
+        state = torch.load(path, weights_only=True)
+        ids = [state['start_frame'] + stride * i for i in range(len(state['frame_ids']))]
+        torch.save({**state, 'frame_ids': ids}, path)
+    if seconds is None:  # rows at half the contract's rate: the time is the same
+        found = latent_files.load_latent_set(root, CONTRACT)
+        assert found.episodes[0].rows.shape == (3, 8, 16)
+        return
+    match = rf'{seconds} s per latent frame; .* 0\.400 s'
+    with pytest.raises(LeRobotError, match=match) as caught:
+        latent_files.load_latent_set(root, CONTRACT)
+    assert 'episode_000000_0_18.pth: an image every' in str(caught.value)
+
+
+@pytest.mark.parametrize(('change', 'match'), [
+    ({}, None), ({'contract': 'other'}, 'latents of contract other, expected'),
+    ({'stride': 5}, 'latents of stride 5, expected 2: extract them again'),
+    ({'codec': 'other'}, 'latents of codec other, expected 0123')])
+def test_extraction_that_noted_another_origin_is_refused(folder, change, match):
+    root, _ = folder
+    latent_files.write_extraction(root, {'codec': '0123', 'contract': CONTRACT.sha256,
+                                         'stride': STRIDE, **change})
+    if match is None:
+        assert len(latent_files.load_latent_set(root, CONTRACT, '0123').episodes) == 3
+        return
+    with pytest.raises(LeRobotError, match=match) as caught:
+        latent_files.load_latent_set(root, CONTRACT, '0123')
+    assert str(root / latent_files.EXTRACTION) in str(caught.value)
+
+
+@pytest.mark.parametrize('rows', [None, {'no': 'tensor'}, torch.full((16, 32), torch.nan)])
+def test_empty_prompt_that_cannot_be_used_is_named(folder, rows):
+    root, _ = folder
+    path = root / latent_files.EMPTY_TEXT
+    if rows is None:
+        path.write_bytes(path.read_bytes()[:-40])
+    else:
+        torch.save(rows, path)
+    with pytest.raises(LeRobotError, match='extract-latents` again') as caught:
+        latent_files.load_latent_set(root, CONTRACT)
+    assert str(caught.value).startswith(f'{path}: ')
 
 
 def test_two_text_encoders_in_one_set_are_refused(folder):

@@ -5,6 +5,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from lerobot_support import CAMERAS, NAMES, VENDOR_NAMES, synthetic, write_v21, write_v30
 
@@ -67,6 +68,16 @@ def test_missing_and_damaged_parts_are_named(tmp_path):
     (root / layout.INFO).write_text(json.dumps({**info, 'codebase_version': 'v1.6'}))
     with pytest.raises(LeRobotError, match=r"v1\.6"):
         open_set(root)
+
+
+@pytest.mark.parametrize('write', [write_v21, write_v30])
+def test_file_without_a_row_is_named(tmp_path, write):
+    dataset = open_set(write(tmp_path / 'set', [synthetic(0, 9)]))
+    data = dataset.episodes[0].data
+    pq.write_table(pq.read_table(data).slice(0, 0), data)
+    with pytest.raises(LeRobotError, match='no row of episode 0') as caught:
+        dataset.table(dataset.episodes[0], ['action', 'timestamp'])
+    assert str(caught.value).startswith(f'{data}: ')
 
 
 def test_video_without_a_frame_at_a_time(tmp_path):

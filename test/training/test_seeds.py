@@ -23,6 +23,16 @@ def test_training_seed_is_refused_as_test_seed():
     assert seeds.require_split(10_003, 'test', 'red_bottle') == 10_003
 
 
+def test_a_seed_tells_its_split():
+    for split, seed in (('test', 10_000), ('selection', 59_999), ('training', 100_000)):
+        assert seeds.split_of(seed, 'red_bottle') == split
+    # another task's range, no range, no seed, no such task
+    for seed, task in ((30_000, 'red_bottle'), (7, 'red_bottle'), (None, 'red_bottle'),
+                       (10_000, 'juggle')):
+        assert seeds.split_of(seed, task) is None
+    assert seeds.split_of(30_000, 'pot_potato') in seeds.HELD_OUT
+
+
 def test_too_many_seeds_are_refused():
     with pytest.raises(ValueError):
         seeds.seeds('test', 'pot_potato', 10_001)
