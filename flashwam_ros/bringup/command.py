@@ -18,6 +18,7 @@ from flashwam_ros.bringup.settings import (
     check_domains,
 )
 from flashwam_ros.bringup.supervisor import Supervisor
+from flashwam_ros.bringup.terminal import END_SIGNALS
 from flashwam_ros.resources import share_path
 
 COMMON = 'g1_task'
@@ -86,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         sys.stderr.write(f'flashwam launch: {error}\n')
         return 2
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in END_SIGNALS:
         name = signal.Signals(number).name
         signal.signal(number, lambda *_, name=name: supervisor.request_stop(name))
     return supervisor.run()

@@ -151,11 +151,11 @@ def _environment(settings: Settings, outside: Mapping[str, str], profile: Path) 
     names = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
     if not any(outside.get(name) for name in names):
         wanted[names[distribution in ('humble', 'jazzy')]] = str(profile)
-    if settings.robot == 'twin':
-        if distribution == 'humble':
-            wanted['ROS_LOCALHOST_ONLY'] = '1'
-        else:
-            wanted['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+    # Whoever is heard here moves the robot: a graph on another machine of the lab would be too.
+    if distribution == 'humble':
+        wanted['ROS_LOCALHOST_ONLY'] = '1'
+    else:
+        wanted['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     clock = RobotClock.starting_now(settings.real_time_factor)
     kept = {name: value for name, value in wanted.items() if not outside.get(name)}
     return {**kept, **clock.environment}

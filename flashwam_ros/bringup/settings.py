@@ -22,9 +22,12 @@ TASKS = ('pot_potato', 'red_bottle', 'pink_object')
 DEVICES = ('web', 'joy', 'expert', 'xr')
 DEFAULT_CHECKPOINT = 'g1-nano-flash'
 
-#: The robot's own wire, and that of the simulated robot.
-REAL = {'unitree_domain': '0', 'network_interface': '', 'camera_host': '192.168.123.164'}
-TWIN = {'unitree_domain': '1', 'network_interface': 'lo', 'camera_host': '127.0.0.1'}
+#: What is left out means this, by robot; '' of the real one: it must be given. No default of these
+#: stands in `ARGUMENTS`, as `ros2 launch` hands defaults over like choices.
+REAL = {'unitree_domain': '0', 'network_interface': '', 'camera_host': '192.168.123.164',
+        'checkpoint': ''}  # fmt: skip
+TWIN = {'unitree_domain': '1', 'network_interface': 'lo', 'camera_host': '127.0.0.1',
+        'checkpoint': DEFAULT_CHECKPOINT}  # fmt: skip
 
 
 class SettingsError(ValueError):
@@ -62,9 +65,9 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('mapping', 'device:=joy: file that says what which axis and button does; default: '
              'config/teleop/joy.yaml', ''),
     Argument('checkpoint', 'folder of the world-action model, a name under models/, or the '
-             'address of a policy server (ws://host:port, see flashwam serve); must be given for '
-             'a real robot, as the default was trained in the simulator',
-             DEFAULT_CHECKPOINT),
+             'address of a policy server (ws://host:port, see flashwam serve); default: '
+             f'{DEFAULT_CHECKPOINT} for the twin, must be given for a real robot, as that one was '
+             'trained in the simulator', ''),
     Argument('study', 'folder of a compiled study (flashwam trials compile): its trials are run, '
              'all its arms stay loaded, its rollouts and episodes go there', ''),
     Argument('study_options', 'options of the runner, see flashwam trials run --help', ''),
@@ -79,10 +82,10 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument('action_steps', 'sampler steps of the action part, 0: as the checkpoint says', '0'),
     Argument('headless', 'false opens a window with the simulated scene', 'true',
              ('true', 'false')),
-    Argument('network_interface', 'network interface of the robot\'s DDS; default: lo for the '
-             'twin, must be given for a real robot', ''),
-    Argument('unitree_domain', 'DDS domain of the robot; default: 1 for the twin, 0 for a real '
-             'robot', ''),
+    Argument('network_interface', 'network interface of the robot\'s DDS; lo for the twin, which '
+             'speaks on no other, must be given for a real robot', ''),
+    Argument('unitree_domain', 'DDS domain of the robot; default: 1 for the twin, which refuses '
+             '0, and 0 for a real robot', ''),
     Argument('camera_host', 'host of the camera server; default: 127.0.0.1 for the twin, '
              '192.168.123.164 for a real robot', ''),
     Argument('camera_request_port', 'port at which the camera server tells its configuration',
@@ -168,9 +171,10 @@ class Settings:
         if not texts['network_interface']:
             raise SettingsError('robot:=real needs network_interface:=NAME, the interface that '
                                 'is wired to the robot (see `ip -br address`)')
-        # The arms of a study are named in its file: nothing is left to the default there.
-        named = (values or {}).get('checkpoint') or texts['study']
-        if texts['robot'] == 'real' and policy and not named:
+        domain = _whole(texts, 'unitree_domain', 0, 232)
+        if texts['robot'] == 'twin':
+            _check_twin_wire(texts['network_interface'], domain)
+        if texts['robot'] == 'real' and policy and not texts['checkpoint']:
             raise SettingsError('robot:=real needs checkpoint:=FOLDER, a model trained on this '
                                 'robot\'s demonstrations: the default one has only ever seen the '
                                 'simulated robot')
@@ -200,7 +204,7 @@ class Settings:
             action_steps=_whole(texts, 'action_steps', 0, 1000),
             headless=texts['headless'] == 'true',
             network_interface=texts['network_interface'],
-            unitree_domain=_whole(texts, 'unitree_domain', 0, 232),
+            unitree_domain=domain,
             camera_host=texts['camera_host'],
             camera_request_port=_whole(texts, 'camera_request_port', 1024, 65535),
             camera_ports=(port, port + 1, port + 2),
@@ -217,6 +221,25 @@ class Settings:
             console_token=texts['console_token'],
             study_url=texts['study_url'],
         )
+
+
+def _check_twin_wire(interface: str, domain: int) -> None:
+    """A simulated robot on a real one's wire would answer for it, and engages by itself.
+
+    Raises:
+        SettingsError: it is not the wire of a simulated robot.
+    """
+    meant = ('for the G1 on the network say robot:=real (robot:=twin, the simulated robot, is the '
+             'default)')
+    if interface != TWIN['network_interface']:
+        raise SettingsError(
+            f'robot:=twin on network_interface:={interface}: a simulated robot speaks on '
+            f'{TWIN["network_interface"]} only, as elsewhere it would be taken for a real one; '
+            f'{meant}, else leave network_interface out')
+    if domain == int(REAL['unitree_domain']):
+        raise SettingsError(
+            f'robot:=twin on unitree_domain:={domain}: that is the DDS domain of a real robot; '
+            f'{meant}, else leave unitree_domain out or give another number')
 
 
 def check_domains(settings: Settings, environment: Mapping[str, str]) -> None:
@@ -268,7 +291,9 @@ def _with_study(values: Mapping[str, str]) -> dict[str, str]:
         texts['checkpoint'] = checkpoint
     texts.update(study=str(folder), output_dir=str(folder / 'rollouts'),
                  episodes_dir=str(folder / 'episodes'), device='')
-    return {'study_url': _study_console(values.get('study_options', '')), **values, **texts}
+    # `ros2 launch` gives every argument, the ones left out as ''.
+    url = values.get('study_url') or _study_console(values.get('study_options', ''))
+    return {**values, **texts, 'study_url': url}
 
 
 def _study_console(words: str) -> str:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -12,6 +14,8 @@ from pathlib import Path
 
 from flashwam_ros.bringup.settings import SettingsError
 
+#: What ends a program that an operator started; the last one comes when its terminal is closed.
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOUD = ('[ERROR]', '[FATAL]', 'Traceback', 'not released', 'refused')
 
 
@@ -60,6 +64,7 @@ class Log:
 
 
 def say(text: str) -> None:
-    """One line for the operator."""
-    sys.stdout.write(text + '\n')
-    sys.stdout.flush()
+    """One line for the operator; lost where the terminal was closed, as what runs has to end."""
+    with contextlib.suppress(OSError):
+        sys.stdout.write(text + '\n')
+        sys.stdout.flush()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import faulthandler
 import gc
 import logging
@@ -120,9 +121,12 @@ def run_node(
     finish: Callable[[Node, str], bool | None] | None = None,
     failed: Callable[[Node], bool] = lambda node: False,
 ) -> int:
-    """Spin a node until SIGINT or SIGTERM, then let it finish while it is still spinning.
+    """Spin a node until SIGINT, SIGTERM or SIGHUP, then let it finish while it still spins.
 
-    rclpy's own signal handling would tear the context down at once, in the middle of a motion.
+    rclpy's own signal handling would tear the context down at once, in the middle of a motion. A
+    terminal that was closed hangs up on the node and on whoever started it, so that nobody else
+    is left to end it; what is logged from then on is lost, without an error. The first signal
+    counts, later ones change nothing.
 
     Args:
         make: builds the node after rclpy was initialised.
@@ -140,7 +144,7 @@ def run_node(
     )
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
     received: list[str] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda n, frame: received.append(signal.Signals(n).name))
     node = make()
     executor = NodeExecutor()
@@ -185,11 +189,15 @@ def leave_at_exit(code: int) -> None:
     """
 
     def leave() -> None:
-        faulthandler.dump_traceback_later(TEAR_DOWN_S, exit=True)
+        # Without a terminal there may be no stderr at all.
+        place = sys.stderr or os.open(os.devnull, os.O_WRONLY)
+        faulthandler.dump_traceback_later(TEAR_DOWN_S, exit=True, file=place)
         gc.unfreeze()
         gc.collect()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            # A closed terminal (EIO, EPIPE) must not cost the exit code.
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
         os._exit(code)
 
     atexit.register(leave)

@@ -28,7 +28,7 @@ from pathlib import Path
 from flashwam_ros.bringup.command import graph_for
 from flashwam_ros.bringup.settings import Settings, SettingsError
 from flashwam_ros.bringup.supervisor import Supervisor
-from flashwam_ros.bringup.terminal import Log, RunError, parse, say
+from flashwam_ros.bringup.terminal import END_SIGNALS, Log, RunError, parse, say
 from flashwam_ros.episodes.grid_rows import grid_rows
 from flashwam_ros.episodes.library import Entry, list_episodes
 from flashwam_ros.episodes.reader import EpisodeError, read_episode
@@ -96,7 +96,7 @@ class Recording:
         from flashwam_ros.nodes.rollout_client import RolloutClient
 
         os.environ.update(dict(graph['teleop'].environment))
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in END_SIGNALS:
             signal.signal(number, lambda *_: self._interrupted.set())
         self._supervisor = Supervisor(graph, Log(log))
         self._supervisor.start_in_background()

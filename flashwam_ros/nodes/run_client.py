@@ -24,7 +24,7 @@ from flashwam_ros.bringup.graph import Graph
 from flashwam_ros.bringup.pressure import ProcessorWait
 from flashwam_ros.bringup.settings import Settings, SettingsError
 from flashwam_ros.bringup.supervisor import Supervisor
-from flashwam_ros.bringup.terminal import Log, RunError, parse, say
+from flashwam_ros.bringup.terminal import END_SIGNALS, Log, RunError, parse, say
 from flashwam_ros.trials.check_result import Report
 
 STOP_S = 60.0
@@ -97,7 +97,7 @@ def run_rollout(graph: Graph, settings: Settings, own: Mapping[str, str], log: L
 
 
 class _Client:
-    """One goal to `run_rollout`; SIGINT and SIGTERM cancel it.
+    """One goal to `run_rollout`; SIGINT, SIGTERM and SIGHUP cancel it.
 
     Args:
         graph: the graph that answers (its environment decides whom this process can hear).
@@ -118,7 +118,7 @@ class _Client:
         self._own = own
         self._ended = ended
         self._interrupted = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in END_SIGNALS:
             signal.signal(number, lambda *_: self._interrupted.set())
         self._shown = ''
         self._wait: ProcessorWait | None = None

@@ -17,7 +17,7 @@ from flashwam_ros.bringup.command import graph_for
 from flashwam_ros.bringup.graph import TRIALS
 from flashwam_ros.bringup.settings import SettingsError
 from flashwam_ros.bringup.supervisor import Supervisor
-from flashwam_ros.bringup.terminal import Log, RunError, say
+from flashwam_ros.bringup.terminal import END_SIGNALS, Log, RunError, say
 from flashwam_ros.trials import command
 from flashwam_ros.trials.compiled import CompiledStudy, open_compiled
 from flashwam_ros.trials.rehearsal import find_summary
@@ -83,7 +83,7 @@ def attend(argv: Sequence[str]) -> int:
     parser.add_argument('--namespace', default='', help='of the graph')
     options = parser.parse_args(argv)
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in END_SIGNALS:
         signal.signal(number, lambda *_: stopped.set())
 
     def act() -> int:
@@ -138,7 +138,7 @@ def _supervise(compiled: CompiledStudy, values: Mapping[str, str]) -> int:
             say(line)
 
     supervisor = Supervisor(graph, sink)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in END_SIGNALS:
         name = signal.Signals(number).name
         signal.signal(number, lambda *_, name=name: supervisor.request_stop(name))
     say(f'everything the graph says: {log.path}')

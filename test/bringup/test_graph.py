@@ -63,8 +63,8 @@ def test_the_console_runs_unless_told_otherwise():
 
 
 def test_real_robot_is_the_same_graph_without_the_twin(tmp_path):
-    values = {'policy': 'wam', 'checkpoint': str(tmp_path), 'network_interface': 'eth0',
-              'unitree_domain': '0', 'camera_host': 'robot', 'camera_rate': '20'}  # fmt: skip
+    values = {'policy': 'wam', 'checkpoint': str(tmp_path), 'network_interface': 'lo',
+              'unitree_domain': '1', 'camera_host': 'robot', 'camera_rate': '20'}  # fmt: skip
     twin, real = graph(robot='twin', **values), graph(robot='real', **values)
     assert names(real) == names(twin)[1:]
     for process in real.processes:
@@ -109,9 +109,20 @@ def test_environment_of_the_user_stays():
     assert not any('PROFILES' in name for name in environment)
 
 
-def test_a_real_robot_is_not_cut_off_from_the_network(tmp_path):
-    built = graph(robot='real', policy='wam', checkpoint=str(tmp_path), network_interface='eth0')
-    assert not [name for name, _ in built['policy'].environment if 'LOCALHOST' in name + _]
+@pytest.mark.parametrize(('distribution', 'name', 'limit', 'open_'), [
+    ('humble', 'ROS_LOCALHOST_ONLY', '1', '0'),
+    ('kilted', 'ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST', 'SUBNET'),
+])
+def test_a_real_robot_obeys_this_machine_only_unless_told_otherwise(
+    tmp_path, distribution, name, limit, open_
+):
+    real = {'robot': 'real', 'policy': 'wam', 'checkpoint': str(tmp_path),
+            'network_interface': 'eth0'}  # fmt: skip
+    outside = {'ROS_DISTRO': distribution}
+    for process in graph(outside, **real).processes:
+        assert dict(process.environment)[name] == limit
+    for process in graph({**outside, name: open_}, **real).processes:
+        assert name not in dict(process.environment), 'what the operator has set stays'
 
 
 def test_parameters_keep_their_type_on_the_command_line():

@@ -10,7 +10,7 @@ import types
 import pytest
 
 from flashwam_ros.bringup import command
-from flashwam_ros.bringup.settings import ARGUMENTS, TASKS
+from flashwam_ros.bringup.settings import ARGUMENTS, TASKS, SettingsError
 from flashwam_ros.resources import share_path
 
 VALUES = {'task': 'pink_object', 'policy': 'expert', 'seed': '3', 'namespace': 'second'}
@@ -117,6 +117,18 @@ def test_the_twin_is_terminated_when_the_others_are_gone(recording_launch):
     event = following[0].kwargs['event']
     assert event.kwargs['signal_number'] == signal.SIGTERM
     assert event.kwargs['process_matcher'].args[0] is processes(actions)['twin']
+
+
+@pytest.mark.parametrize(('values', 'message'), [
+    ({'robot': 'real'}, 'network_interface:=NAME'),
+    ({'robot': 'real', 'network_interface': 'eth0'}, 'checkpoint:=FOLDER'),
+    ({'network_interface': 'eth0', 'unitree_domain': '0', 'device': 'joy'}, 'say robot:=real'),
+])  # fmt: skip
+def test_what_a_real_robot_needs_is_no_default(recording_launch, values, message):
+    """`ros2 launch` hands all defaults over, `flashwam launch` only what was written."""
+    for start in (graph_actions, command.graph_for):
+        with pytest.raises(SettingsError, match=message):
+            start(values)
 
 
 @pytest.mark.parametrize('task', TASKS)

@@ -6,7 +6,13 @@ import os
 import pytest
 
 from flashwam_ros.bringup.command import graph_for
-from flashwam_ros.bringup.settings import ARGUMENTS, Settings, SettingsError, check_domains
+from flashwam_ros.bringup.settings import (
+    ARGUMENTS,
+    DEFAULT_CHECKPOINT,
+    Settings,
+    SettingsError,
+    check_domains,
+)
 
 EXPERT = {'policy': 'expert'}
 
@@ -52,6 +58,9 @@ def test_every_argument_is_described_and_its_default_allowed():
     ({'robot': 'real', 'policy': 'wam', 'network_interface': 'eth0'}, 'checkpoint:=FOLDER'),
     ({'robot': 'real', 'policy': 'wam', 'network_interface': 'eth0', 'checkpoint': ''},
      'checkpoint:=FOLDER'),
+    ({'network_interface': 'eth0'}, 'speaks on lo only.*say robot:=real'),
+    ({'unitree_domain': '0'}, 'domain of a real robot; .*say robot:=real'),
+    ({'device': 'joy', 'network_interface': 'eth0', 'unitree_domain': '0'}, 'say robot:=real'),
     ({'real_time_factor': '2'}, 'not a number between 0.25 and 1'),
     ({'real_time_factor': 'slow'}, 'not a number between 0.25 and 1'),
     ({'real_time_factor': '0.5', 'device': 'web'}, 'nor an operator can be slowed'),
@@ -64,6 +73,13 @@ def test_every_argument_is_described_and_its_default_allowed():
 def test_a_wrong_choice_is_named_with_its_remedy(values, message):
     with pytest.raises(SettingsError, match=message):
         Settings.parse({**EXPERT, **values})
+
+
+def test_only_the_twin_has_a_checkpoint_of_its_own():
+    assert Settings.parse({}).checkpoint == Settings.parse({'checkpoint': ''}).checkpoint
+    assert Settings.parse({}).checkpoint.endswith(DEFAULT_CHECKPOINT)
+    described = {argument.name: argument.description for argument in ARGUMENTS}
+    assert f'default: {DEFAULT_CHECKPOINT} for the twin' in described['checkpoint']
 
 
 def test_checkpoint_may_be_a_folder(tmp_path):
@@ -89,7 +105,6 @@ def test_a_real_robot_has_its_own_domain_and_cameras(tmp_path):
 
 
 @pytest.mark.parametrize(('domain', 'environment', 'said'), [
-    ('0', {}, r'ROS_DOMAIN_ID=0 \(it is not set, so 0\).*unitree_domain:=0, lo.*ROS_DOMAIN_ID=42'),
     ('7', {'ROS_DOMAIN_ID': '7'}, r'ROS_DOMAIN_ID=7 is also.*another unitree_domain'),
     ('42', {'ROS_DOMAIN_ID': '42'}, 'export ROS_DOMAIN_ID=43'),
     ('1', {'ROS_DOMAIN_ID': 'one'}, 'not a whole number'),
@@ -100,9 +115,18 @@ def test_ros_and_the_robot_do_not_share_a_domain(domain, environment, said):
         check_domains(settings, environment)
 
 
+def test_ros_keeps_off_the_domain_of_a_real_robot(tmp_path):
+    settings = Settings.parse(
+        {'robot': 'real', 'network_interface': 'eth0', 'checkpoint': str(tmp_path)})
+    said = r'ROS_DOMAIN_ID=0 \(it is not set, so 0\).*unitree_domain:=0, eth0.*ROS_DOMAIN_ID=42'
+    with pytest.raises(SettingsError, match=said):
+        check_domains(settings, {})
+    check_domains(settings, {'ROS_DOMAIN_ID': '3'})
+
+
 def test_different_domains_are_fine():
     check_domains(Settings.parse(EXPERT), {})
-    check_domains(Settings.parse({**EXPERT, 'unitree_domain': '0'}), {'ROS_DOMAIN_ID': '3'})
+    check_domains(Settings.parse({**EXPERT, 'unitree_domain': '7'}), {'ROS_DOMAIN_ID': '3'})
 
 
 def test_a_launch_is_refused_on_a_shared_domain(monkeypatch):
@@ -125,6 +149,7 @@ def test_a_mapping_must_be_a_file(tmp_path):
     ({'study_options': '--port=9001 --task=red_bottle'}, 'http://127.0.0.1:9001'),
     ({'study_options': '--server http://10.0.0.5:8000'}, 'http://10.0.0.5:8000'),
     ({'study_url': 'http://lab:1'}, 'http://lab:1'),
+    ({'study_url': ''}, 'http://127.0.0.1:8765'),
 ])  # fmt: skip
 def test_the_console_of_a_study_is_one_click_away(tmp_path, given, url):
     stated = {'study': {'arms': [{'id': 'a', 'policy': 'expert'}], 'tasks': {'red_bottle': {}}},
@@ -141,6 +166,14 @@ def test_a_study_that_starts_trials_by_itself_never_gets_a_robot(tmp_path, score
                         'score': score}, 'resolved': {'a': {'checkpoint': 'x'}}}
     (tmp_path / 'study.json').write_text(json.dumps(stated), encoding='utf-8')
     with pytest.raises(SettingsError, match='score: operator'):
+        Settings.parse({'study': str(tmp_path), 'robot': 'real', 'network_interface': 'eth0'})
+
+
+def test_a_study_without_a_model_leaves_a_robot_none_to_fall_back_on(tmp_path):
+    stated = {'study': {'arms': [{'id': 'a', 'policy': 'wam'}], 'tasks': {'red_bottle': {}},
+                        'score': 'operator'}, 'resolved': {'a': {'checkpoint': ''}}}
+    (tmp_path / 'study.json').write_text(json.dumps(stated), encoding='utf-8')
+    with pytest.raises(SettingsError, match='checkpoint:=FOLDER'):
         Settings.parse({'study': str(tmp_path), 'robot': 'real', 'network_interface': 'eth0'})
 
 
