@@ -214,7 +214,7 @@ FAULTS = (
           lambda s: s.tamper(lambda relay: relay.hold),
           event='late_chunk', goes_on=True, relays=True),
     Fault('far_chunk', f'the policy wants {FAR_RAD:.0f} rad everywhere, for one chunk',
-          lambda s: s.tamper(_far), ('tracking', 'deactivated'), relays=True),
+          lambda s: s.tamper(_far), _GONE, event='outside the limits', relays=True),
     Fault('nan_policy', 'the policy sends NaN from now on', lambda s: s.tamper(_all_nan), _GONE,
           event='not finite', relays=True),
 )  # fmt: skip

@@ -128,7 +128,8 @@ class Auditor:
         if topic not in self._keys:
             self._keys[topic] = topic_key(topic, self._topics)
         key = self._keys[topic]
-        self._span_ns = (self._span_ns[0] or log_ns, log_ns)
+        # Topics are read one after the other: a few ms, arrivals of different ones are no order.
+        self._span_ns = (min(self._span_ns[0] or log_ns, log_ns), max(self._span_ns[1], log_ns))
         if key in self._cameras:
             self._add_picture(key, log_ns, memoryview(data))
         elif key in (schemas.JOINT_STATES, schemas.JOINT_COMMANDS):
@@ -218,6 +219,8 @@ class Auditor:
         if gaps:
             yield Finding('gaps', stream, severity, longest_s, limit_s,
                           f'{gaps} gaps, the longest {longest_s:.3f} s')  # fmt: skip
+        if topic != schemas.JOINT_COMMANDS:
+            yield from self._edge_findings(timing, stream)
         if timing.backwards:
             yield Finding('stamp_order', stream, ERROR, timing.backwards, 0,
                           f'{timing.backwards} stamps lie before the one before')
@@ -232,6 +235,18 @@ class Auditor:
         if age_s > limits.age_s:
             yield Finding('stamp_age', stream, WARNING, age_s, limits.age_s,
                           f'95 % arrive within {age_s:.3f} s of their stamp')  # fmt: skip
+
+    def _edge_findings(self, timing: Timing, stream: str) -> Iterator[Finding]:
+        """A stream that came late or died: neither is an interval between two of its messages."""
+        limit_s = self._limits.gap_error_s
+        head_s = (timing.first_arrival_ns - self._span_ns[0]) * 1e-9
+        tail_s = (self._span_ns[1] - timing.last_arrival_ns) * 1e-9
+        if head_s > limit_s:
+            yield Finding('gaps', stream, ERROR, head_s, limit_s,
+                          f'nothing in the first {head_s:.3f} s')  # fmt: skip
+        if tail_s > limit_s:
+            yield Finding('gaps', stream, ERROR, tail_s, limit_s,
+                          f'nothing in the last {tail_s:.3f} s')  # fmt: skip
 
     def _picture_findings(self, camera: str) -> Iterator[Finding]:
         pictures, limits = self._pictures[camera], self._limits

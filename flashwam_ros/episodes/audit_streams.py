@@ -33,6 +33,8 @@ class Timing:
         backwards: stamps before the one before.
         repeated: stamps less than `REPEAT_S` after the one before: the same thing told twice.
         future: stamps more than `FUTURE_S` later than their arrival.
+        first_arrival_ns: arrival of the first message, 0 before it.
+        last_arrival_ns: arrival of the newest message, 0 before the first.
     """
 
     FUTURE_S = 0.005
@@ -40,6 +42,7 @@ class Timing:
 
     def __init__(self) -> None:
         self.count = self.backwards = self.repeated = self.future = 0
+        self.first_arrival_ns = self.last_arrival_ns = 0
         self._intervals = array('d')
         self._ages = array('d')
         self._last_ns = 0
@@ -52,6 +55,9 @@ class Timing:
             self.backwards += interval_s < -self.REPEAT_S
             self.repeated += abs(interval_s) <= self.REPEAT_S
             self._intervals.append(interval_s)
+        else:
+            self.first_arrival_ns = arrival_ns
+        self.last_arrival_ns = arrival_ns
         self.future += age_s < -self.FUTURE_S
         self._ages.append(age_s)
         self._last_ns = stamp_ns

@@ -31,6 +31,7 @@ from flashwam_ros.episodes.sidecar import (
     CLOSED,
     SUFFIX,
     Sidecar,
+    SidecarError,
     change_sidecar,
     save_sidecar,
     sidecar_path,
@@ -41,6 +42,7 @@ from flashwam_ros.wam.config import MANIFEST
 log = logging.getLogger(__name__)
 
 AUDIT_NS = 2_000_000_000
+CLOSING = 'closing'
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ class RecorderState:
     """What the recorder is doing, as it is published.
 
     Attributes:
-        state: 'idle', 'recording' or 'error' (the last start was refused, or it ended badly).
-        reason: why, in words; the end of the last episode while idle.
+        state: 'idle', 'recording', 'closing' (the last episode is being put on the disk and
+            judged) or 'error' (the last start was refused, or it ended badly).
+        reason: why, in words; the end of the last episode while idle or closing.
         episode: path of the current episode, else of the last one.
         session: its session.
         kind: 'rollout' or 'manual'.
@@ -172,9 +175,10 @@ class EpisodeRecorder:
             )  # fmt: skip
             save_sidecar(sidecar_path(path), sidecar)
         except (RecordingError, OSError) as error:
+            # First: a file that cannot be closed either must not leave the episode before as last.
+            self._ended = RecorderState('error', str(error), str(path), session, kind)
             if current.writer is not None:
                 current.writer.close()
-            self._ended = RecorderState('error', str(error), str(path), session, kind)
             raise RecordingError(str(error)) from error
         with self._lock:
             self._current = current
@@ -193,45 +197,75 @@ class EpisodeRecorder:
         message = {'stamp_ns': now_ns, 'source': 'recorder', 'event': name, **values}
         self.put(self._event_topic, now_ns, now_ns, text_message(message))
 
-    def stop(self, reason: str, verdict: Mapping[str, Any] | None = None) -> Sidecar | None:
-        """End the episode: whole file, audit and sidecar on the disk; None if there was none."""
+    def stop(
+        self, reason: str, verdict: Mapping[str, Any] | None = None, session: str = ''
+    ) -> Sidecar | None:
+        """End the episode: whole file, audit and sidecar on the disk.
+
+        Args:
+            reason: why, in words.
+            verdict: of a rollout.
+            session: end only this one, '' for whichever is being recorded.
+
+        Returns:
+            Its sidecar; None if there was none, or if that failed: then `state` is 'error' and
+            says why.
+        """
         with self._lock:
-            current, self._current = self._current, None
-            if current is None:
+            current = self._current
+            if current is None or session not in ('', current.sidecar.session):
                 return None
+            closing = self._describe(current, CLOSING, current.quality)
+            closing = dataclasses.replace(closing, reason=reason)
+            # From now on this is the last episode, long before it is whole: whoever labels the
+            # last one means it.
+            self._current, self._ended = None, closing
             self._ending += 1
+        sidecar = None
+        ended = dataclasses.replace(closing, state='error', reason=f'{reason}; not completed')
         try:
-            return self._end(current, reason, verdict)
+            sidecar, ended = self._end(current, closing, verdict)
         finally:
             with self._lock:
+                # Not if another one began and ended meanwhile: then that one is the last.
+                if self._ended is closing:
+                    self._ended = ended
                 self._ending -= 1
                 self._lock.notify_all()
+        return sidecar
 
-    def wait(self) -> None:
-        """Until no episode is being ended (by another thread)."""
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Until no episode is being ended (by another thread); False: still after `timeout_s`."""
         with self._lock:
-            self._lock.wait_for(lambda: not self._ending)
+            return self._lock.wait_for(lambda: not self._ending, timeout_s)
 
     def _end(
-        self, current: _Current, reason: str, verdict: Mapping[str, Any] | None
-    ) -> Sidecar | None:
+        self, current: _Current, closing: RecorderState, verdict: Mapping[str, Any] | None
+    ) -> tuple[Sidecar | None, RecorderState]:
+        """Sidecar, None if that failed, and what `state` says from then on."""
         try:
-            written = current.writer.close(reason)
+            written = current.writer.close(closing.reason)
         except RecordingError as error:
             log.error('%s', error)
-            self._ended = RecorderState('error', str(error), str(current.writer.part),
-                                        current.sidecar.session, current.sidecar.kind)  # fmt: skip
-            return None
+            return None, dataclasses.replace(
+                self._describe(current, 'error', current.quality), reason=str(error),
+                seconds=closing.seconds, episode=str(current.writer.part),
+            )  # fmt: skip
         quality = current.auditor.quality(written.dropped)
-        sidecar = self._complete(written, verdict, quality)
-        state = 'idle' if written.reason == reason else 'error'
-        self._ended = dataclasses.replace(
-            self._describe(current, state, quality), reason=written.reason,
-            seconds=round(sidecar.duration_s, 2),
-        )  # fmt: skip
+        ended = dataclasses.replace(
+            self._describe(current, 'idle', quality), seconds=closing.seconds)
+        try:
+            sidecar = self._complete(written, verdict, quality)
+        except (OSError, SidecarError) as error:
+            reason = _not_completed(written.path, error)
+            log.error('%s', reason)
+            return None, dataclasses.replace(ended, state='error', reason=reason)
         log.info('%s: %s, %.1f s, quality %s', written.path, written.reason,
                  sidecar.duration_s, sidecar.score)  # fmt: skip
-        return sidecar
+        return sidecar, dataclasses.replace(
+            ended, state='idle' if written.reason == closing.reason else 'error',
+            reason=written.reason, seconds=round(sidecar.duration_s, 2),
+        )  # fmt: skip
 
     def _complete(
         self, written: Written, verdict: Mapping[str, Any] | None, quality: Quality
@@ -249,14 +283,15 @@ class EpisodeRecorder:
         """To be called about once a second: ends an episode whose writer has ended by itself."""
         current = self._current
         if current is not None and current.writer.ended:
-            self.stop('stopped')
+            self.stop('stopped', session=current.sidecar.session)
 
     def state(self) -> RecorderState:
         """What is going on."""
-        current = self._current
-        if current is None:
-            return dataclasses.replace(self._ended, free=self._free_now())
-        return self._describe(current, 'recording', current.quality)
+        with self._lock:
+            current, state = self._current, self._ended
+        if current is not None:
+            state = self._describe(current, 'recording', current.quality)
+        return dataclasses.replace(state, free=self._free_now())
 
     def _describe(self, current: _Current, state: str, quality: Quality | None) -> RecorderState:
         writer, sidecar = current.writer, current.sidecar
@@ -264,7 +299,7 @@ class EpisodeRecorder:
             state=state, episode=str(writer.path), session=sidecar.session, kind=sidecar.kind,
             seconds=round((self._clock_ns() - sidecar.began_ns) * 1e-9, 2),
             messages=sum(writer.written.values()), size=writer.size,
-            dropped=dict(writer.dropped), free=self._free_now(),
+            dropped=dict(writer.dropped),
             score=quality.score if quality else None, level=quality.level if quality else '',
             findings=tuple(f'{f.name} ({f.stream}): {f.text}' for f in quality.findings)
             if quality else (),
@@ -275,6 +310,12 @@ class EpisodeRecorder:
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
         return self._free(folder)
+
+
+def _not_completed(path: Path, error: Exception) -> str:
+    part = path.with_name(f'{path.name}.part')
+    return (f'{path} is whole, but its sidecar could not be completed ({error}): free some space, '
+            f'then `mv {path} {part}` and `flashwam episodes recover {part}`')
 
 
 def checkpoint_hash(folder: str) -> str:

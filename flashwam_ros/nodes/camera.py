@@ -198,6 +198,7 @@ class CameraNode(Node):
                 'frames': str(stream.frames),
                 'dropped': str(stream.dropped),
                 'undecodable': str(stream.bad),
+                'repeated': str(self._client.repeated.get(key, 0)),
                 'stamps estimated': str(stream.estimated),
             }
             status.values = [KeyValue(key=name, value=value) for name, value in values.items()]

@@ -119,6 +119,8 @@ class ControlLoop:
         self.wake = threading.Event()
         self.events: deque[str] = deque(maxlen=256)
         self.other_writers: tuple[str, ...] = ()
+        self.other_robots: tuple[str, ...] = ()
+        self.other_driver = ''
         self.failure: str = ''
         self.released = False
         size = len(contract.channels)
@@ -187,6 +189,22 @@ class ControlLoop:
                 return False
             time.sleep(0.01)
         return True
+
+    def wait_taken_over(self, timeout_s: float) -> bool:
+        """Block until the arms are held at weight 1 with nothing against it.
+
+        False as soon as that fails: the way back leads through HOLD, too. For a take-over that has
+        begun.
+        """
+        deadline = robot_clock.monotonic() + timeout_s
+        while not self.failure and robot_clock.monotonic() <= deadline:
+            output = self.snapshot.output
+            if output is None or output.mode is Mode.PASSIVE or output.reason:
+                return False
+            if output.mode in (Mode.HOLD, Mode.EXECUTE) and output.weight >= 1.0:
+                return True
+            time.sleep(0.01)
+        return False
 
     @property
     def ticking(self) -> bool:
@@ -277,6 +295,8 @@ class ControlLoop:
                 motor_error=0,
                 remote_stop=False,
                 other_writer=bool(self.other_writers),
+                two_robots=bool(self.other_robots),
+                other_driver=bool(self.other_driver),
                 gripper_age_s=gripper_age_s,
             )
         x, y = float(sample.quaternion[1]), float(sample.quaternion[2])
@@ -289,6 +309,8 @@ class ControlLoop:
             motor_error=int(np.bitwise_or.reduce(sample.motorstate[self._motors])),
             remote_stop=bool(REMOTE_STOP & sample.buttons),
             other_writer=bool(self.other_writers),
+            two_robots=bool(self.other_robots),
+            other_driver=bool(self.other_driver),
             temperatures=sample.temperature[self._motors, _WINDING],
             gripper_age_s=gripper_age_s,
         )

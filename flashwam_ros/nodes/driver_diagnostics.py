@@ -19,9 +19,10 @@ _WINDING = 1
 
 
 def robot_diagnostics(
-    loop: ControlLoop, bus: RobotBus, joints: Sequence[str], where: str, contract_hash: str
-) -> DiagnosticStatus:
-    """State age, tick lateness, other writers, and what the robot says of its motors.
+    loop: ControlLoop, bus: RobotBus, joints: Sequence[str], where: str, contract_hash: str,
+    arms_held: str,
+) -> DiagnosticStatus:  # fmt: skip
+    """State age, tick lateness, who else is there, and what the robot says of its motors.
 
     Args:
         loop: the control loop.
@@ -29,6 +30,7 @@ def robot_diagnostics(
         joints: names of the body's joints in motor order.
         where: domain and interface in words.
         contract_hash: of the contract in force.
+        arms_held: what to do where another process may hold the arms, '' where none does.
     """
     snapshot, now_ns = loop.snapshot, robot_clock.monotonic_ns()
     age_s = (now_ns - snapshot.sample.arrival_ns) * 1e-9 if snapshot.sample else -1.0
@@ -42,6 +44,8 @@ def robot_diagnostics(
         'states received': str(bus.received),
         'states rejected': str(bus.rejected),
         'other writers': json.dumps(loop.other_writers),
+        'other robots': json.dumps(loop.other_robots),
+        'arms held': arms_held,
         'contract': contract_hash,
         **_grippers(bus),
         **(_motors(snapshot.sample, joints) if snapshot.sample else {}),

@@ -36,6 +36,7 @@ from flashwam_ros.nodes.control_loop import (
     quiet_garbage_collector,
 )
 from flashwam_ros.nodes.driver_diagnostics import robot_diagnostics
+from flashwam_ros.nodes.driver_graph import REMEDY, second_driver, wait_for_predecessor
 from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.lifecycle import (
     CHUNK_QOS,
@@ -60,6 +61,7 @@ from flashwam_ros.wire.robot_bus import RobotBus
 JOINT_STATES_S = 0.02
 STATUS_S = 0.1
 DIAGNOSTICS_S = 1.0
+GRAPH_S = 0.5
 EXIT_LIMIT_S = 12.0
 START_LIMIT_S = 0.5
 ENGAGE_LIMIT_S = 4.0
@@ -69,12 +71,14 @@ WEIGHT_NAME = 'arm_sdk_weight'
 """Name of the weight among the commanded joints."""
 
 
-def make_executor(contract: RobotContract) -> Executor:
+def make_executor(contract: RobotContract, remedy: str = 'flashwam release') -> Executor:
     """The executor of a driver: its retreat leads to where the arms were when they were taken.
 
     That is where the built-in controller has them, whatever that pose is on a given robot.
+    `remedy` is the command by which a person gives the arms back.
     """
-    return Executor(contract, Kinematics(load_description()), None, robot_clock.monotonic_ns())
+    kinematics = Kinematics(load_description())
+    return Executor(contract, kinematics, None, robot_clock.monotonic_ns(), remedy=remedy)
 
 
 class G1Driver(LifecycleNode):
@@ -103,12 +107,12 @@ class G1Driver(LifecycleNode):
         except DomainError as error:
             self.get_logger().error(f'cannot open the robot wire: {error}')
             return TransitionCallbackReturn.FAILURE
-        self.loop = ControlLoop(self._bus, make_executor(self.contract), self.contract)
-        if self._bus.wait_lowstate(STATE_LIMIT_S) is None:
-            self.get_logger().error(
-                f'no robot state on DDS domain {self._domain}, interface {self._interface}, '
-                f'within {STATE_LIMIT_S} s: is it (or the twin) running, the interface right?'
-            )
+        executor = make_executor(self.contract, self._claim.remedy)
+        self.loop = ControlLoop(self._bus, executor, self.contract)
+        # The claim after the state: a simulated robot that has just started ends an old one.
+        why = self._no_state() or self._claim.held or self._not_alone()
+        if why:
+            self.get_logger().error(f'not configured: {why}')
             self._close()
             return TransitionCallbackReturn.FAILURE
         self._create_entities()
@@ -123,21 +127,31 @@ class G1Driver(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take the arms over by a weight ramp from the measured pose; returns when it stands."""
         self._watch_writers()
-        self._taking = self._claimed = True
+        self._watch_graph()
+        signs = self.loop.other_driver
+        why = self._claim.foreign or (signs and f'second_driver: {signs}: {REMEDY}')
+        if why:
+            return self._refuse(why)
+        self._taking = True
         try:
             self._claim.take()
+            self._claimed = True
             return self._take_over(state)
         except OSError as error:
-            self.get_logger().error(f'not activated: {error}')
-            return TransitionCallbackReturn.FAILURE
+            return self._refuse(str(error))
         finally:
             self._taking = False
 
+    def _refuse(self, why: str) -> TransitionCallbackReturn:
+        self.get_logger().error(f'not activated: {why}')
+        self.loop.events.append(f'activation_refused: {why}')
+        return TransitionCallbackReturn.FAILURE
+
     def _take_over(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.loop.activate()
-        if self.loop.wait_mode((Mode.ENGAGE, Mode.HOLD), START_LIMIT_S) and self.loop.wait_mode(
-            (Mode.HOLD,), ENGAGE_LIMIT_S
-        ):
+        loop = self.loop
+        loop.activate()
+        begun = loop.wait_mode((Mode.ENGAGE, Mode.HOLD), START_LIMIT_S)
+        if begun and loop.wait_taken_over(ENGAGE_LIMIT_S):
             return super().on_activate(state)
         output = self.loop.snapshot.output
         self.get_logger().error(f'not activated: {output.mode.name}, {output.reason}')
@@ -145,8 +159,9 @@ class G1Driver(LifecycleNode):
         return TransitionCallbackReturn.FAILURE
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Give the arms back; returns when the weight is 0."""
-        self.give_back('deactivated')
+        """Give the arms back; returns when the weight is 0, else fails: it can be asked again."""
+        if not self.give_back('deactivated'):
+            return TransitionCallbackReturn.FAILURE
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -179,9 +194,10 @@ class G1Driver(LifecycleNode):
         loop.deactivate(reason)
         given = loop.wait_mode((Mode.PASSIVE,), EXIT_LIMIT_S, asked_ns) and not loop.holds
         if not given:
-            self.get_logger().error(
-                f'the arms were not given back within {EXIT_LIMIT_S} s; run `flashwam release`'
-            )
+            why = 'the robot may not have heard it' if loop.mode is Mode.PASSIVE else loop.mode
+            text = f'the arms may still be held ({why}): {self._claim.remedy}'
+            self.get_logger().error(text)
+            loop.events.append(f'not_given_back: {text}')
         return given
 
     def failed(self) -> bool:
@@ -213,6 +229,7 @@ class G1Driver(LifecycleNode):
                 for period, callback in (
                     (STATUS_S, self._publish_status),
                     (DIAGNOSTICS_S, self._publish_diagnostics),
+                    (GRAPH_S, self._watch_graph),
                 )
             ),
             *(
@@ -314,6 +331,28 @@ class G1Driver(LifecycleNode):
 
     def _watch_writers(self) -> None:
         self.loop.other_writers = tuple(self._bus.foreign_writers())
+        self.loop.other_robots = tuple(self._bus.other_robots())
+
+    def _watch_graph(self) -> None:
+        self.loop.other_driver = second_driver(
+            self, self.get_fully_qualified_name(), self._status.topic_name
+        )
+
+    # -- what stands in the way -------------------------------------------------------------------
+
+    def _no_state(self) -> str:
+        if self._bus.wait_lowstate(STATE_LIMIT_S) is not None:
+            return ''
+        return (
+            f'no robot state on DDS domain {self._domain}, interface {self._interface}, '
+            f'within {STATE_LIMIT_S} s: is it (or the twin) running, the interface right?'
+        )
+
+    def _not_alone(self) -> str:
+        """After a wait for a driver that is just ending; before there is a publisher here."""
+        name, topic = self.get_fully_qualified_name(), self.resolve_topic_name('driver_status')
+        signs = wait_for_predecessor(self, name, topic)
+        return f'second_driver: {signs}: {REMEDY}' if signs else ''
 
     # -- outputs ----------------------------------------------------------------------------------
 
@@ -395,6 +434,7 @@ class G1Driver(LifecycleNode):
         status = robot_diagnostics(
             self.loop, self._bus, self._description.motor_order[:BODY_JOINTS],
             f'domain {self._domain} on {self._interface}', self.contract.sha256,
+            self._claim.foreign,
         )  # fmt: skip
         message = DiagnosticArray(status=[status])
         message.header.stamp = to_msg(ros_now_ns(self))
@@ -406,7 +446,7 @@ def _doubles(*parts) -> array:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the node; SIGINT and SIGTERM give the arms back before it ends."""
+    """Run the node; SIGINT, SIGTERM and SIGHUP give the arms back before it ends."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     prefer_session()
     return run_node(

@@ -17,6 +17,7 @@ from flashwam_ros.nodes.preflight_probe import PreflightProbe
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.trials.check_result import Report
 from flashwam_ros.trials.preflight import not_observed, preflight
+from flashwam_ros.wire.arms_claim import held_hint
 
 CONFIGURE_S = 15.0
 ACTIVATE_S = 8.0
@@ -58,6 +59,7 @@ class OperatorArms:
         self._driver = LifecycleClient(node, 'g1_driver')
         self._inputs = PreflightInputs(node, contract)
         self._probe = PreflightProbe(node, self._inputs, contract, wire, None, output)
+        self._held_hint = held_hint(*wire)
         self._one = threading.RLock()
         self._closing = False
         self.red, self.releases = '', 0
@@ -69,8 +71,16 @@ class OperatorArms:
         self._probe.close()
 
     def configure(self) -> None:
-        """Make the driver tell of the robot."""
-        self._driver.configure(CONFIGURE_S)
+        """Make the driver tell of the robot.
+
+        Raises:
+            NodeUnavailableError: it does not answer or refuses; with the reason, where that shows.
+        """
+        try:
+            self._driver.configure(CONFIGURE_S)
+        except NodeUnavailableError as error:
+            why = self._probe.obstacle()
+            raise NodeUnavailableError(f'{error}{": " if why else ""}{why}') from error
 
     def take_over(self, since: int) -> None:
         """Preflight, then the arms; the operator's clutch does the rest.
@@ -111,7 +121,10 @@ class OperatorArms:
 
     def _let_go(self) -> None:
         self._rest()
-        self._driver.deactivate(DEACTIVATE_S)
+        try:
+            self._driver.deactivate(DEACTIVATE_S)
+        except NodeUnavailableError as error:
+            raise NodeUnavailableError(f'{error}{self._held_hint}') from error
 
     def _unless_released(self, since: int) -> None:
         if self.releases != since:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 PERIOD_S = 0.02
 CATCH_UP_S = 1.0
 OnMessage = Callable[[bytes, int], None]
-"""Called with the serialised message and its arrival (ns, system clock)."""
+"""Called with the serialised message and its arrival (ns, system time of the robot's clock)."""
 
 
 class _Unattended(CallbackGroup):
@@ -106,7 +106,9 @@ def _drain(subscription, kind: type, on_message: OnMessage) -> None:
         if taken is None:
             return
         data, info = taken
-        on_message(data, robot_clock.from_system_ns(info['received_timestamp'] or time.time_ns()))
+        # Up to a period old: on a slow clock less of its time has passed since.
+        received_ns = info['received_timestamp'] or time.time_ns()
+        on_message(data, robot_clock.of_past_system_ns(received_ns))
 
 
 def _never(message: bytes) -> None:

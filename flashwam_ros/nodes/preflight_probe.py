@@ -19,17 +19,22 @@ from sensor_msgs.msg import Image, JointState
 
 from flashwam_ros.nodes import driver_diagnostics
 from flashwam_ros.nodes.clock import from_msg
+from flashwam_ros.nodes.driver_graph import REMEDY, second_driver
 from flashwam_ros.nodes.executor import QuickGroup
 from flashwam_ros.nodes.image_conversion import message_to_rgb
 from flashwam_ros.nodes.lifecycle_client import LifecycleClient
 from flashwam_ros.nodes.preflight_inputs import PreflightInputs
 from flashwam_ros.nodes.rollout_recorder import RolloutRecorder
 from flashwam_ros.policy.handshake import is_server
+from flashwam_ros.policy.protocol import PolicyError
+from flashwam_ros.policy.remote_policy import ask_handshake
 from flashwam_ros.robot.clock import robot_clock
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.trials.checkpoint_facts import contract_differences, server_problems, servers_of
+from flashwam_ros.trials.machine_checks import SILENT, SILENT_IN_TWIN
 from flashwam_ros.trials.observations import CameraSeen, Observations, PolicySeen, RobotSeen
 from flashwam_ros.wam.promotion import promotion_problem
+from flashwam_ros.wire.arms_claim import ArmsClaim
 from flashwam_ros.wire.services import RobotServices
 
 LOOK_S = 1.5
@@ -130,6 +135,11 @@ class PreflightProbe:
             frame_period_s=float(parameters.get('frame_period', Observations.frame_period_s)),
         )
 
+    def obstacle(self) -> str:
+        """Why the driver may have refused to configure, '' where nothing shows it."""
+        held, second = ArmsClaim(*self._wire).held, self._second_driver()
+        return held or (f'second_driver: {second}: {REMEDY}' if second else '')
+
     def close(self) -> None:
         """Leave the robot's wire."""
         if self._services is not None:
@@ -169,8 +179,11 @@ class PreflightProbe:
 
     def _robot(self, mode, driver: list, joints: JointState | None) -> RobotSeen:
         name, fsm, battery = mode
+        second = self._second_driver()
         if not driver:
-            return RobotSeen(mode_name=name, fsm_id=fsm, battery_percent=battery)
+            held = ArmsClaim(*self._wire).held
+            return RobotSeen(name, fsm, battery_percent=battery, second_driver=second,
+                             arms_held=held)  # fmt: skip
         (first_ns, first), (last_ns, last) = driver[0], driver[-1]
         span_s, count = (last_ns - first_ns) * 1e-9, 'states received'
         rate = (int(last[count]) - int(first[count])) / span_s if span_s > 0 else None
@@ -185,6 +198,9 @@ class PreflightProbe:
             state_rate_hz=rate,
             state_age_s=age_s if age_s >= 0 else None,
             other_writers=tuple(json.loads(last['other writers'])),
+            other_robots=tuple(json.loads(last['other robots'])),
+            second_driver=second,
+            arms_held=last['arms held'],
             winding_c=None if winding is None else float(winding),
             hottest=last.get('hottest joint', ''),
             motor_errors=None if errors is None else json.loads(errors),
@@ -192,6 +208,11 @@ class PreflightProbe:
             gripper_q=json.loads(last.get('gripper rad', '{}')),
             gripper_age_s=json.loads(last.get('gripper ages s', '{}')),
         )
+
+    def _second_driver(self) -> str:
+        node = self._node
+        driver = f'{node.get_namespace().rstrip("/")}/g1_driver'
+        return second_driver(node, driver, node.resolve_topic_name('driver_status'))
 
     def _arms(self, joints: JointState | None) -> np.ndarray | None:
         if joints is None:
@@ -246,9 +267,10 @@ class PreflightProbe:
                 differences = (str(error),)
             promoted = promotion_problem(folder) is None
         if backend == 'wam':
-            problem, theirs = server_problems(
-                servers_of(folder, model, arms), self._contract, blind=bool(arms))
-            differences += theirs
+            servers = servers_of(folder, model, arms)
+            problem, theirs = server_problems(servers, self._contract, blind=bool(arms))
+            # One that does not answer, or is another by now, is red for that already.
+            differences += theirs if problem else theirs + self._silence_of(servers)
             state, reason = ('error', reason or problem) if problem else (state, reason)
         differences += self._of_driver(driver)
         # A model that takes no time has not been warmed up; the script of the expert has no need.
@@ -257,6 +279,17 @@ class PreflightProbe:
             backend, state, reason,
             None if cold else status.chunk_latency, differences, promoted, folder,
         )  # fmt: skip
+
+    def _silence_of(self, servers: list[tuple[str, tuple]]) -> tuple[str, ...]:
+        """What is said, without a name, where a server keeps silent about its contract."""
+        try:
+            if all(ask_handshake(address).contract is not None for address, _ in servers):
+                return ()
+        except PolicyError:
+            return (SILENT,)
+        # Rows of another order move the wrong joints: nothing but the twin may find that out.
+        twin = self._node.get_parameter('robot').value == 'twin'
+        return (SILENT_IN_TWIN if twin else SILENT,)
 
     def _of_driver(self, driver: list) -> tuple[str, ...]:
         """How the driver's contract differs from the one here."""

@@ -52,6 +52,8 @@ STATUS_S = 0.5
 SIM_S = 0.1
 FINISH_S = 19.0
 LOST_S = 3.0
+CLOSED_S = 10.0
+"""So long a label waits for its episode to be whole; then it is written all the same."""
 DEPTH = 200
 """Messages of a topic that may wait while this process does not get a processor."""
 _BEST_EFFORT = (schemas.JOINT_STATES, schemas.JOINT_COMMANDS)
@@ -220,8 +222,9 @@ class RecorderNode(LifecycleNode):
         if event.get('event') == END and event.get('session') == self.core.session:
             # In a thread: putting the file on the disk may take a moment.
             threading.Thread(
-                target=self.core.stop, args=('rollout ended', event.get('verdict')), daemon=True
-            ).start()
+                target=self.core.stop, daemon=True,
+                args=('rollout ended', event.get('verdict'), event['session']),
+            ).start()  # fmt: skip
 
     def _take_sim_state(self) -> None:
         state = self._sim_bus.state()
@@ -268,28 +271,35 @@ class RecorderNode(LifecycleNode):
         if self.core.kind == 'rollout':
             response.message = 'a rollout is being recorded: cancel the rollout instead'
             return response
-        sidecar = self.core.stop('stopped by the operator')
+        session = self.core.session
+        sidecar = self.core.stop('stopped by the operator', session=session)
         response.success = sidecar is not None
-        response.message = self.core.state().episode if sidecar else 'nothing was being recorded'
+        state = self.core.state()
+        response.message = state.episode
+        if sidecar is None:
+            failed = session and state.session == session and state.state == 'error'
+            response.message = state.reason if failed else 'nothing was being recorded'
         return response
 
     def _on_label(
         self, label: str, request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
         """Label the current episode (a manual one is ended first), else the last one."""
-        if self.core.kind == 'manual':
-            self.core.stop('stopped by the operator')
-        episode = self.core.state().episode
-        if not episode:
+        # The one that is meant now: while this waits for the disk, the next one may begin.
+        state = self.core.state()
+        if not state.episode:
             response.message = 'there is no episode to label'
             return response
+        if (state.state, state.kind) == ('recording', 'manual'):
+            self.core.stop('stopped by the operator', session=state.session)
+        self.core.wait(CLOSED_S)
         by = self.get_parameter('operator').value
         try:
-            change_sidecar(sidecar_path(Path(episode)), lambda old: old.labelled(label, by))
-        except SidecarError as error:
-            response.message = str(error)
+            change_sidecar(sidecar_path(Path(state.episode)), lambda old: old.labelled(label, by))
+        except (OSError, SidecarError) as error:
+            response.message = f'not labelled: {error}'
             return response
-        response.success, response.message = True, f'{episode}: {label}'
+        response.success, response.message = True, f'{state.episode}: {label}'
         return response
 
     # -- status -----------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.trials.check_result import Report
 from flashwam_ros.trials.preflight import not_observed, preflight
 from flashwam_ros.twin.tasks import TASKS
+from flashwam_ros.wire.arms_claim import held_hint
 from flashwam_ros.wire.sim_bus import SimBus, SimulatorTimeoutError
 
 CONFIGURE_DRIVER_S = 15.0
@@ -65,6 +66,7 @@ class RolloutNode(Node):
         self._film = declare(self, 'film', True, 'whether plot and film are drawn')
         self.contract = RobotContract.load()
         self._sim = SimBus(domain, interface) if self._robot == 'twin' else None
+        self._held_hint = held_hint(domain, interface)
         self._driver = LifecycleClient(self, 'g1_driver')
         self._policy = LifecycleClient(self, 'policy')
         self._recorder = RolloutRecorder(self, self.contract)
@@ -256,17 +258,17 @@ class RolloutNode(Node):
         Both at once: a policy that does not answer must not keep the arms waiting.
         """
 
-        def deactivate(client: LifecycleClient, limit_s: float) -> str:
+        def deactivate(client: LifecycleClient, limit_s: float, hint: str = '') -> str:
             try:
                 client.deactivate(limit_s)
             except NodeUnavailableError as error:
-                return str(error)
+                return f'{error}{hint}'
             return ''
 
         with ThreadPoolExecutor(2) as pool:
             ends = [
                 pool.submit(deactivate, self._policy, ACTIVATE_S),
-                pool.submit(deactivate, self._driver, DEACTIVATE_S),
+                pool.submit(deactivate, self._driver, DEACTIVATE_S, self._held_hint),
             ]
         for fault in filter(None, (end.result() for end in ends)):
             watch.fault = watch.fault or fault
@@ -277,6 +279,8 @@ class RolloutNode(Node):
         driver, policy = self._recorder.driver[0], self._recorder.policy[0]
         if 'policy refused' in str(error) and policy is not None and policy.reason:
             return f'policy: {policy.reason}'
+        if 'g1_driver refused to configure' in str(error) and (why := self._probe.obstacle()):
+            return f'g1_driver: {why}'
         if 'g1_driver refused' in str(error) and driver is not None:
             said = [text for text in self._recorder.recent_events if 'refused' in text]
             return f'g1_driver: {said[-1] if said else driver.reason or error}'

@@ -120,7 +120,10 @@ class RolloutWatch:
         ) * 1e-9 > SILENT_S:
             return f'policy_silent: no policy_status for {SILENT_S:.0f} s'
         if not log.starts and (now_ns - log.activated_ns) * 1e-9 > FIRST_CHUNK_S:
-            return f'no_first_chunk: nothing to execute within {FIRST_CHUNK_S:.0f} s'
+            refused = self._event('chunk_rejected: ', now_ns)
+            return f'no_first_chunk: nothing to execute within {FIRST_CHUNK_S:.0f} s' + (
+                f', {refused}' if refused else ''
+            )
         # It holds and takes no chunk of this session; a state that stays away it answers itself.
         return self._event('session_lost: ', now_ns - int(SILENT_S * 1e9))
 

@@ -15,7 +15,15 @@ from flashwam_ros.robot.settings import DriverSettings
 
 # Faults after which the arms must not be moved any more.
 NO_RETREAT = frozenset(
-    {'state_lost', 'remote_stop', 'motor_error', 'tilt', 'tracking', 'second_writer'}
+    {
+        'state_lost',
+        'remote_stop',
+        'motor_error',
+        'tilt',
+        'tracking',
+        'second_writer',
+        'two_robots',
+    }
 )
 
 

@@ -93,6 +93,16 @@ class RobotClock:
         """A reading of the system's clock taken just now, as this clock would have had it, ns."""
         return system_ns - self.behind_ns(time.monotonic_ns())
 
+    def of_past_system_ns(self, system_ns: int) -> int:
+        """What this clock's system time was at a past reading of the machine's system clock, ns.
+
+        One that lies ahead, because the system clock was set back since, counts as taken just now.
+        """
+        # In this order: a pause between the two readings makes the result late, never too early.
+        machine_ns, now_ns = time.monotonic_ns(), time.time_ns()
+        age_ns = max(0, now_ns - system_ns)
+        return now_ns - self.behind_ns(machine_ns) - round(age_ns * self.factor)
+
     def machine_s(self, seconds: float) -> float:
         """How long so many seconds of this clock take on the machine, s."""
         return seconds / self.factor

@@ -87,6 +87,7 @@ class Executor:
         now_ns: int,
         settings: DriverSettings | None = None,
         path_is_free: PathCheck | None = None,
+        remedy: str = 'flashwam release',
     ) -> None:
         """Start passive.
 
@@ -99,6 +100,7 @@ class Executor:
             settings: Timing and thresholds; None: the installed ones.
             path_is_free: Says whether a straight path between two arm poses, (14,) rad, is free;
                 None: :class:`PathChecker`.
+            remedy: The command by which a person gives the arms back, for messages.
         """
         self._contract, self._kinematics = contract, kinematics
         self._settings = load_settings() if settings is None else settings
@@ -123,7 +125,7 @@ class Executor:
         self._fresh = False
         self._grips_fresh = np.ones(len(self._grippers), dtype=bool)
         self._stopped = False
-        self._unheard, self._released_ns = False, now_ns
+        self._unheard, self._released_ns, self._remedy = False, now_ns, remedy
         self._barred = ''
         self._activate = False
         self._exits: list[str] = []
@@ -193,7 +195,7 @@ class Executor:
             raise ChunkRejected(f'not executing: the driver is in mode {self.mode.value}')
         if not self._fresh:
             raise ChunkRejected('not executing: the joint state is stale')
-        late = self._timeline.submit(chunk, now_ns)
+        late = self._timeline.submit(chunk, now_ns, self._state.position)
         if late:
             self._events.append(late)
 
@@ -234,8 +236,11 @@ class Executor:
         return self._output(started, done, report.limited)
 
     def _look(self, inp: ExecutorInput) -> None:
-        """Keep the last finite measurement of every channel; notice the end of a gap."""
-        good = np.isfinite(inp.measured_q)
+        """Keep the last finite measurement of every channel; notice the end of a gap.
+
+        What may be another robot's is not kept.
+        """
+        good = np.isfinite(inp.measured_q) & (not inp.two_robots)
         self._measured = np.where(good, inp.measured_q, self._measured)
         self._look_at_grippers(inp)
         was, self._fresh = self._fresh, self._safety.fresh(inp)
@@ -301,7 +306,7 @@ class Executor:
         if not why and not self._grips_fresh.all():
             why = 'the state of a gripper is stale: is its service running?'
         if not why and self._unheard:
-            why = 'the last release was not heard: `flashwam release`, then start the driver anew'
+            why = f'the last release was not heard: {self._remedy}, then start the driver anew'
         if why:
             self._authority.refuse(why)
             self._events.append(f'activation_refused: {why}')

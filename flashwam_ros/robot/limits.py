@@ -35,6 +35,10 @@ LONGEST_STEP_S = 0.02
 _ARM_TOLERANCE = 0.01
 _GRIPPER_TOLERANCE = 0.1
 _TINY = 1e-12
+# What a chunk may ask for at all; docs/safety.md says what nominal runs ask for.
+FIRST_ROW_RAD = 0.5
+_ARM_OUTSIDE = 0.3
+_GRIPPER_OUTSIDE = 0.5  # of its range; the torque window bounds what a jaw does
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,17 @@ def tolerance(contract: RobotContract) -> np.ndarray:
     out = np.full(len(contract.channels), _ARM_TOLERANCE)
     out[contract.group(*GRIPPER_GROUPS)] = _GRIPPER_TOLERANCE
     return out
+
+
+def widest(contract: RobotContract) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest value of each channel, (C,), that is cut and not refused.
+
+    A model overshoots a limit a little. Farther out lie rows in another unit or another order.
+    """
+    room = np.full(len(contract.channels), _ARM_OUTSIDE)
+    grippers = contract.group(*GRIPPER_GROUPS)
+    room[grippers] = _GRIPPER_OUTSIDE * (contract.upper - contract.lower)[grippers]
+    return contract.lower - room, contract.upper + room
 
 
 class Limiter:

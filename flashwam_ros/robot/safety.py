@@ -27,6 +27,8 @@ class ExecutorInput:
         motor_error: The arm motors' error words, or-ed.
         remote_stop: L2 or B is pressed on the remote.
         other_writer: Someone else writes the arms or the grippers.
+        two_robots: More than one program tells the robot's state: whose this one is is not known.
+        other_driver: There is another driver that takes the same chunks and requests.
         temperatures: (M,) winding temperatures (deg C), None where unknown.
         gripper_age_s: (2,) ages of the grippers' states (s), infinite before the first.
     """
@@ -39,6 +41,8 @@ class ExecutorInput:
     motor_error: int = 0
     remote_stop: bool = False
     other_writer: bool = False
+    two_robots: bool = False
+    other_driver: bool = False
     temperatures: np.ndarray | None = None
     gripper_age_s: np.ndarray | None = None
 
@@ -73,12 +77,17 @@ class SafetyMonitor:
         s = self._settings
         if inp.remote_stop:
             return 'remote_stop'
+        # Before what the state says: it may be the other robot's.
+        if inp.two_robots:
+            return 'two_robots'
         if inp.motor_error:
             return 'motor_error'
         if not abs(inp.tilt_rad) <= s.tilt_rad:
             return 'tilt'
         if inp.other_writer:
             return 'second_writer'
+        if inp.other_driver:
+            return 'second_driver'
         if inp.temperatures is not None and (np.asarray(inp.temperatures) > s.temperature_c).any():
             return 'overheating'
         return ''

@@ -19,8 +19,10 @@ import numpy as np
 
 from flashwam_ros.robot.chunk import ActionChunk, AppliedChunk, ChunkRejected
 from flashwam_ros.robot.contract import GRIPPER_GROUPS, RobotContract
-from flashwam_ros.robot.limits import LimitReport, tolerance
+from flashwam_ros.robot.limits import FIRST_ROW_RAD, LimitReport, tolerance, widest
 from flashwam_ros.robot.settings import DriverSettings
+
+_ORDER = "look at the units and the order of the policy's rows"
 
 
 class _Path:
@@ -136,6 +138,7 @@ class ChunkTimeline:
         self._arms = np.ones(len(contract.channels), dtype=bool)
         self._arms[contract.group(*GRIPPER_GROUPS)] = False
         self._tolerance = tolerance(contract)
+        self._lowest, self._highest = widest(contract)
         self._runs: deque[_Run] = deque()
         self._begin('', fixed=False)
         self.reset(np.zeros(len(contract.channels)), 0)
@@ -176,8 +179,13 @@ class ChunkTimeline:
 
     # ---- chunks ------------------------------------------------------------------------------
 
-    def submit(self, chunk: ActionChunk, now_ns: int) -> str:
+    def submit(self, chunk: ActionChunk, now_ns: int, command: np.ndarray) -> str:
         """Queue a chunk.
+
+        Args:
+            chunk: Its stamp on the executor's clock.
+            now_ns: Arrival time (ns).
+            command: (C,) the command in force, from which a session's first chunk must lead.
 
         Returns:
             The event that the chunk was late, '' otherwise.
@@ -189,6 +197,9 @@ class ChunkTimeline:
         adopted = self._check_session(chunk)
         self._check_order(chunk, -1 if adopted else self._last)
         self._check_stamp(chunk, now_ns)
+        self._check_limits(chunk)
+        if chunk.index == 0:
+            self._check_start(chunk, command)
         if adopted:
             self._begin(chunk.session, fixed=False)
         end_ns = self._end_ns
@@ -245,6 +256,29 @@ class ChunkTimeline:
             raise ChunkRejected(f'stamp in the future by {-age:.3f} s: check the clocks')
         if age > self._settings.chunk_age_s:
             raise ChunkRejected(f'too old: its newest observation is {age:.1f} s old')
+
+    def _check_limits(self, chunk: ActionChunk) -> None:
+        rows = chunk.positions[chunk.first_row :]
+        beyond = np.maximum(rows - self._highest, self._lowest - rows)
+        if (beyond > 0.0).any():
+            row, column = np.unravel_index(beyond.argmax(), beyond.shape)
+            raise ChunkRejected(
+                f'outside the limits: row {chunk.first_row + row}, channel '
+                f'{chunk.channel_names[column]} is {rows[row, column]:.2f}, '
+                f'{self._lowest[column]:.2f} .. {self._highest[column]:.2f} is taken: {_ORDER}'
+            )
+
+    def _check_start(self, chunk: ActionChunk, command: np.ndarray) -> None:
+        """Arms that stand do not set off at full speed to somewhere else."""
+        first = chunk.positions[chunk.first_row]
+        away = np.where(self._arms, np.abs(first - command), 0.0)
+        worst = int(away.argmax())
+        if away[worst] > FIRST_ROW_RAD:
+            raise ChunkRejected(
+                f'too far: the first row of the session has {chunk.channel_names[worst]} '
+                f'{away[worst]:.2f} rad from the command in force, {FIRST_ROW_RAD} is taken: '
+                f'bring the arms to where it starts, or {_ORDER}'
+            )
 
     # ---- time --------------------------------------------------------------------------------
 

@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import enum
-from collections import deque
 
 from flashwam_ros.teleop.settings import TeleopSettings
 
-_OFFSETS = 512
+# Two clocks part by at most this: a quartz is good to 50 parts per million, either way. Allowing
+# for more would make a connection that has become slow the new normal; at this rate a lasting
+# delay of 3 s takes hours to be forgotten. A clock that is worse seems late: the arms hold.
+_DRIFT_PPM = 100
 
 
 class Link(str, enum.Enum):
@@ -46,15 +48,22 @@ class LinkWatch:
 class TransitClock:
     """Stamps of a sender with its own clock on ours: arrival minus what it took too long.
 
-    The shortest transit seen of late counts as none. So a connection that stalls and then delivers
-    everything at once gives old commands, not new ones.
+    The shortest transit of all counts as none, plus what the clocks may have drifted since. So a
+    connection that stalls and then delivers everything at once gives old commands, and one that
+    becomes slow and stays so gives old commands for good. One that was slow from the first message
+    on cannot be told from a clock that is behind.
     """
 
     def __init__(self) -> None:
         """Nothing heard yet."""
-        self._offsets: deque[int] = deque(maxlen=_OFFSETS)
+        self._least: tuple[int, int] | None = None
 
     def stamp_ns(self, sent_ns: int, arrival_ns: int) -> int:
         """When a message was sent, on our clock (ns), at most its arrival."""
-        self._offsets.append(arrival_ns - sent_ns)
-        return min(sent_ns + min(self._offsets), arrival_ns)
+        offset_ns = arrival_ns - sent_ns
+        least_ns, since_ns = self._least or (offset_ns, arrival_ns)
+        least_ns += (arrival_ns - since_ns) * _DRIFT_PPM // 1_000_000
+        if self._least is None or offset_ns <= least_ns:
+            least_ns = offset_ns
+            self._least = offset_ns, arrival_ns
+        return sent_ns + least_ns

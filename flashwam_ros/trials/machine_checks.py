@@ -13,6 +13,11 @@ from flashwam_ros.trials.observations import Observations
 CLOCK_STEP_S = 0.005
 STATE_LAG_S = 0.2
 FREE_GIB = 2.0
+SILENT = (
+    'the server does not say which contract it serves: nothing shows that order, units and rate '
+    "of its rows are this robot's"
+)
+SILENT_IN_TWIN = f'{SILENT}; only the simulated robot may find out'
 _EARLY_S = 0.025
 _FRAME_S = 0.05
 
@@ -51,17 +56,20 @@ def policy_latency(seen: Observations) -> CheckResult:
 
 
 def contract(seen: Observations) -> CheckResult:
-    """The checkpoint was made for this robot contract."""
+    """The checkpoint was made for this robot contract; a silent server only warns in the twin."""
     differences = seen.policy.contract_differences
     measured = None
     if differences is not None:
-        # A stock server says nothing.
-        fits = 'nothing against it' if is_server(seen.policy.checkpoint) else 'equal'
-        measured = '; '.join(differences[:3]) or fits
+        measured = '; '.join(differences[:3]) or 'equal'
         measured += f'; and {len(differences) - 3} more' if len(differences) > 3 else ''
+    warned = differences == (SILENT_IN_TWIN,)
+    silent = warned or SILENT in (differences or ())
     return CheckResult(
         'contract', differences == (), measured, 'equal in driver and checkpoint',
-        remedy='use a checkpoint trained for this robot, or its config/robot/g1_dex1.yaml',
+        remedy='serve the model with flashwam serve, or have its server send the entry '
+        '`flashwam` of docs/serving.md' if silent else
+        'use a checkpoint trained for this robot, or its config/robot/g1_dex1.yaml',
+        warning=warned,
     )  # fmt: skip
 
 

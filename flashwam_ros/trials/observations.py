@@ -21,6 +21,9 @@ class RobotSeen:
         state_rate_hz: states received per second.
         state_age_s: age of the newest state.
         other_writers: who else writes `rt/arm_sdk` or the gripper topics; None: not told.
+        other_robots: who tells a robot state that another program tells, too; None: not told.
+        second_driver: what shows that the ROS graph has more than one driver, '' for nothing.
+        arms_held: what to do about arms that another process may hold, '' where none does.
         winding_c: hottest winding.
         hottest: name of its joint.
         motor_errors: joint -> error word, of those that are not 0; None: not told.
@@ -36,6 +39,9 @@ class RobotSeen:
     state_rate_hz: float | None = None
     state_age_s: float | None = None
     other_writers: tuple[str, ...] | None = None
+    other_robots: tuple[str, ...] | None = None
+    second_driver: str | None = None
+    arms_held: str | None = None
     winding_c: float | None = None
     hottest: str = ''
     motor_errors: Mapping[str, int] | None = None

@@ -95,6 +95,35 @@ def second_writer(seen: Observations) -> CheckResult:
     )  # fmt: skip
 
 
+def two_robots(seen: Observations) -> CheckResult:
+    """One program tells the state of body and grippers: of two, nobody knows whose pose it is."""
+    others = seen.robot.other_robots
+    return CheckResult(
+        'two_robots', others == (),
+        None if others is None else ', '.join(others) or 'one', 'one program per state topic',
+        remedy='end the simulator or the other robot on this wire; a gripper service that was '
+        'killed and started again looks like two for about 10 s',
+    )  # fmt: skip
+
+
+def second_driver(seen: Observations) -> CheckResult:
+    """One driver in the ROS graph: each of two would obey what the other is asked."""
+    signs = seen.robot.second_driver
+    return CheckResult(
+        'second_driver', signs == '', 'one' if signs == '' else signs, 'one driver',
+        remedy='end the other graph, or start this one with another ROS_DOMAIN_ID',
+    )  # fmt: skip
+
+
+def arms_held(seen: Observations) -> CheckResult:
+    """No other process has left the arms held: a new driver begins at weight 0, like a drop."""
+    held = seen.robot.arms_held
+    return CheckResult(
+        'arms_held', held == '', 'no' if held == '' else held, 'not by another process',
+        remedy='stand clear and run that command; it gives the arms back',
+    )  # fmt: skip
+
+
 def grippers(seen: Observations) -> list[CheckResult]:
     """Both gripper services answer, and their angles are such as a zeroed one can have."""
     low = -GRIPPER_MARGIN_RAD

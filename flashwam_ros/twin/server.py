@@ -28,8 +28,9 @@ from flashwam_ros.twin.requests import RequestError, Requests
 from flashwam_ros.twin.simulation import Simulation
 from flashwam_ros.twin.snapshot import SharedSnapshot
 from flashwam_ros.twin.world_json import world_to_dict
+from flashwam_ros.wire.arms_claim import ArmsClaim
 from flashwam_ros.wire.endpoints import SIDES
-from flashwam_ros.wire.participant import DomainError
+from flashwam_ros.wire.participant import LOOPBACK, DomainError
 from flashwam_ros.wire.realtime import claim_realtime, claim_realtime_receivers
 from flashwam_ros.wire.robot_server import BodyState, RobotServerBus
 from flashwam_ros.wire.services import (
@@ -48,6 +49,7 @@ _SNAPSHOT_STEPS = 5
 _REQUEST_STEPS = 5
 _STATE_STEPS = 50
 _MAX_LAG_S = 0.05
+_ROBOT_DOMAIN = 0
 _WINDOW_S = 2.0
 
 
@@ -287,8 +289,8 @@ def _options(argv: list[str] | None) -> Options:
     parser = argparse.ArgumentParser(prog='twin', description=__doc__.split('\n')[0])
     parser.add_argument('--task', choices=scenes.TASKS, default=scenes.TASKS[0])
     parser.add_argument('--seed', type=int, default=0, help='seed of the first scene')
-    parser.add_argument('--domain', type=int, default=1, help='DDS domain id')
-    parser.add_argument('--interface', default='lo', help='network interface of the DDS domain')
+    parser.add_argument('--domain', type=int, default=1, help='DDS domain id, not the robot\'s 0')
+    parser.add_argument('--interface', default=LOOPBACK, help=f'{LOOPBACK}; no other is accepted')
     parser.add_argument(
         '--camera-ports', default=ports,
         help=f'ports of {", ".join(c.wire_name for c in cameras)}; empty: no cameras',
@@ -297,6 +299,12 @@ def _options(argv: list[str] | None) -> Options:
     parser.add_argument('--camera-rate', type=float, default=20.0, help='frames per second')
     parser.add_argument('--viewer', action='store_true', help='show the scene in a window')
     args = parser.parse_args(argv)
+    if args.interface != LOOPBACK or args.domain == _ROBOT_DOMAIN:
+        parser.error(
+            f'--domain {args.domain} --interface {args.interface}: a simulated robot speaks on '
+            f'{LOOPBACK} and outside of domain {_ROBOT_DOMAIN} only, as it would be taken for a '
+            'real one there; for the G1 on the network start no twin but a launch with robot:=real'
+        )
     try:
         numbers = tuple(int(port) for port in args.camera_ports.split(',') if port)
     except ValueError:
@@ -323,6 +331,8 @@ def main(argv: list[str] | None = None) -> int:
     except DomainError as error:
         log.error('%s', error)
         return 1
+    # Before the first state: what a driver once held was a robot that is no more.
+    ArmsClaim(options.domain, options.interface).clear()
     log.info('%s on domain %d, %s', options.task, options.domain, options.interface)
     try:
         server.run(stop)

@@ -168,6 +168,12 @@ def _topic(wanted: Wanted, seen: Seen) -> Finding:
         )  # fmt: skip
     if wanted.topic not in seen.rates:
         return Finding(subject, True, f'{len(offers)} {wanted.kind}(s)')
+    sources = {offer.participant for offer in offers}
+    if len(sources) > 1:
+        return Finding(
+            subject, False, f'two robots: {len(sources)} programs write it',
+            f'end the simulator or the other robot on this wire: {", ".join(sorted(sources))}',
+        )  # fmt: skip
     rate = seen.rates[wanted.topic]
     if rate > 0.0:
         return Finding(subject, True, f'{rate:.0f} Hz heard')

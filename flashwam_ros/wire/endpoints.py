@@ -20,6 +20,7 @@ RESET_POSE = 'rt/reset_pose/cmd'
 GRIPPER_CMD = {side: f'rt/dex1/{side}/cmd' for side in SIDES}
 GRIPPER_STATE = {side: f'rt/dex1/{side}/state' for side in SIDES}
 COMMAND_TOPICS = (ARM_SDK, *GRIPPER_CMD.values())
+STATE_TOPICS = (LOWSTATE, *GRIPPER_STATE.values())
 
 _TYPES = {
     LOWSTATE: idl.LowStateType,

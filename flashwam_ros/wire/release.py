@@ -91,7 +91,7 @@ def release(domain: int, interface: str) -> None:
     if _hears_commands(domain, interface):
         raise ReleaseError(
             'another program is commanding the arms right now: stop it first (a driver releases '
-            'the arms itself when it gets SIGINT or SIGTERM)'
+            'the arms itself when it gets SIGINT, SIGTERM or SIGHUP)'
         )
     bus = RobotBus(domain, interface)
     try:
@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ReleaseError, DomainError) as error:
         log.error('not released: %s', error)
         return 1
-    claim.drop()
+    claim.clear()
     log.info('released: the weight is 0')
     return 0
 

@@ -3,7 +3,8 @@
 """The client's side of the robot's wire: state in, arm and gripper commands out.
 
 `RobotBus` is what the driver and `flashwam release` use. It speaks `rt/lowstate`, `rt/arm_sdk` and
-`rt/dex1/*`, copies the robot's machine type into its commands and watches for other writers.
+`rt/dex1/*`, copies the robot's machine type into its commands and watches for other writers and
+other robots.
 """
 
 import threading
@@ -106,6 +107,7 @@ class RobotBus:
             for side, name in endpoints.GRIPPER_CMD.items()
         }
         self._watch = WriterWatch(self._participant, endpoints.COMMAND_TOPICS)
+        self._robots = WriterWatch(self._participant, endpoints.STATE_TOPICS)
         self._command = cdr.LowCmd()
         self._command.motor_mode = [1 if 15 <= slot < 29 else 0 for slot in range(cdr.MOTORS)]
         self._gripper_command = cdr.GripperCmd()
@@ -200,6 +202,10 @@ class RobotBus:
         """Other participants' writers on the command topics, as `topic (participant id)`."""
         return self._watch.foreign()
 
+    def other_robots(self) -> list[str]:
+        """Writers of state topics that several participants write, as `topic (participant id)`."""
+        return self._robots.rivals()
+
     def close(self) -> None:
         """Stop receiving and leave the domain. The bus cannot be used afterwards."""
         if self._closing:
@@ -208,6 +214,7 @@ class RobotBus:
         self._thread.join()
         # Cyclone deletes an entity when its last reference goes: writers disappear here and now.
         self._watch.close()
+        self._robots.close()
         del self._arm, self._gripper_writers, self._lowstate, self._grippers, self._participant
 
     def _receive(self) -> None:

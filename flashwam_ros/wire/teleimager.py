@@ -186,7 +186,9 @@ class CameraClient:
     """Receives the frames of the cameras; asks the server for its ports until it answers.
 
     Stamped frames that arrived in a burst all count: their stamps say when they were captured. Of
-    frames without a stamp only the newest does, as the arrival is all that dates them.
+    frames without a stamp only the newest does, as the arrival is all that dates them, and one
+    with the very bytes of that camera's last does not: a stock server goes on sending the newest
+    picture that it has when a camera hangs, and no sensor gives the same picture twice.
 
     Args:
         host: the camera server's address.
@@ -196,6 +198,7 @@ class CameraClient:
 
     Attributes:
         config: the server's configuration, None until it has answered.
+        repeated: camera key -> frames without a stamp that were dropped as repeated.
     """
 
     def __init__(
@@ -205,6 +208,8 @@ class CameraClient:
         self.config: dict | None = None
         self._host = host
         self._cameras = tuple(cameras)
+        self.repeated = dict.fromkeys((camera.key for camera in self._cameras), 0)
+        self._newest: dict[str, bytes] = {}
         self._request_port = request_port
         self._latency_ns = round(latency_s * 1e9)
         self._context = zmq.Context()
@@ -217,7 +222,8 @@ class CameraClient:
         """Frames that arrived since the last call; waits up to `timeout` s for the first.
 
         Raises:
-            StreamError: if the server lacks a wanted camera or serves it without ZMQ.
+            StreamError: if the server lacks a wanted camera, serves it without ZMQ, or sends
+                messages of several parts.
         """
         if self.config is None:
             self._ask()
@@ -264,12 +270,23 @@ class CameraClient:
         self.config = config
 
     def _frames(self, socket: zmq.Socket) -> list[CameraFrame]:
-        frames = []
+        frames, key = [], self._keys[socket]
         with contextlib.suppress(zmq.Again):
             for _ in range(_QUEUE):
-                frames.append(self._frame(self._keys[socket], socket.recv(zmq.NOBLOCK)))
+                frame = self._frame(key, _one_part(key, socket.recv_multipart(zmq.NOBLOCK)))
+                if not self._is_repeated(frame):
+                    frames.append(frame)
         stamped = [frame for frame in frames if not frame.estimated]
         return stamped or frames[-1:]
+
+    def _is_repeated(self, frame: CameraFrame) -> bool:
+        """Whether nothing but its arrival is new; where there is a stamp, that tells the age."""
+        if not frame.estimated:
+            return False
+        repeated = frame.jpeg == self._newest.get(frame.key)
+        self._newest[frame.key] = frame.jpeg
+        self.repeated[frame.key] += repeated
+        return repeated
 
     def _frame(self, key: str, jpeg: bytes) -> CameraFrame:
         arrival_ns, now_ns = robot_clock.monotonic_ns(), robot_clock.time_ns()
@@ -281,6 +298,16 @@ class CameraClient:
 
 def _port(socket: zmq.Socket) -> int:
     return int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rsplit(':', 1)[1])
+
+
+def _one_part(key: str, parts: list[bytes]) -> bytes:
+    """The JPEG; parts that are no pictures, or of two eyes, would alternate and hide a freeze."""
+    if len(parts) != 1:
+        raise StreamError(
+            f'camera {key}: a message of {len(parts)} parts, the protocol has one JPEG in each: '
+            'serve it as teleimager does (both pictures of a binocular camera in one JPEG)'
+        )
+    return parts[0]
 
 
 def _checked_config(reply: bytes, wanted: list[str]) -> dict:

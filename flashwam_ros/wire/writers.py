@@ -4,6 +4,7 @@
 
 import threading
 import uuid
+from collections import Counter
 
 from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
 from cyclonedds.core import InstanceState
@@ -24,19 +25,31 @@ class WriterWatch:
         self._own = participant.guid
         self._topics = frozenset(topics)
         self._reader = BuiltinDataReader(participant, BuiltinTopicDcpsPublication)
-        self._writers: dict[uuid.UUID, str] = {}
+        self._writers: dict[uuid.UUID, tuple[str, uuid.UUID]] = {}
         self._lock = threading.Lock()
 
     def foreign(self) -> list[str]:
         """Live writers of other participants, sorted, as `topic (participant id)`."""
-        with self._lock:
-            while self._take():
-                pass
-            return sorted(self._writers.values())
+        return sorted(f'{topic} ({writer})' for topic, writer in self._alive())
+
+    def rivals(self) -> list[str]:
+        """The same of those topics that several participants write.
+
+        A participant with several writers on a topic counts once: that is one program.
+        """
+        writers = set(self._alive())
+        count = Counter(topic for topic, _ in writers)
+        return sorted(f'{topic} ({writer})' for topic, writer in writers if count[topic] > 1)
 
     def close(self) -> None:
         """Stop following."""
         del self._reader
+
+    def _alive(self) -> list[tuple[str, uuid.UUID]]:
+        with self._lock:
+            while self._take():
+                pass
+            return list(self._writers.values())
 
     def _take(self) -> bool:
         changes = self._reader.take(_BATCH)
@@ -45,5 +58,5 @@ class WriterWatch:
             if not alive:
                 self._writers.pop(change.key, None)
             elif change.topic_name in self._topics and change.participant_key != self._own:
-                self._writers[change.key] = f'{change.topic_name} ({change.participant_key})'
+                self._writers[change.key] = change.topic_name, change.participant_key
         return len(changes) == _BATCH

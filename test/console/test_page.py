@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page in a real browser over a pretended graph: shown, pressed, lost and found again."""
 
+import asyncio
 import json
+import threading
 import time
 
 import pytest
 
 from benchmarks._browser import LAPTOP, PHONE
-from flashwam_ros.console import app
+from flashwam_ros.console import app, live
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -22,6 +24,21 @@ def page(graph, browser):
     yield browser
     browser.hold([])
     browser.open('about:blank#left')
+
+
+@pytest.fixture
+def episode(maker, tmp_path):
+    return maker(tmp_path / '20261121-120000_a.mcap', 1.0).write()
+
+
+@pytest.fixture
+def sheet(episode, page):
+    """A page with the contact sheet of an episode open."""
+    page.until('document.querySelector(".episode > button img")?.naturalWidth === 336')
+    page.click('.episode > button')
+    page.until('document.querySelector("#sheet img").naturalWidth > 800')
+    yield page
+    page.resize(LAPTOP, False)
 
 
 def until(condition, limit_s=15.0):
@@ -66,7 +83,8 @@ def test_what_falls_silent_greys_out_with_its_age_and_comes_back(page, graph, qu
     page.until(f'!document.querySelector("{selector}").classList.contains("stale")')
     graph.quiet = {quiet}
     page.until(f'document.querySelector("{selector}").classList.contains("stale")')
-    assert ' s old' in page.text(selector) or 'no new picture for' in page.text(selector)
+    page.until('/ s old|no new picture for/.test('
+               f'document.querySelector("{selector}").textContent)')  # fmt: skip
     page.until('document.querySelectorAll(".stale").length === 1')
     graph.quiet = set()
     page.until(f'!document.querySelector("{selector}").classList.contains("stale")')
@@ -129,6 +147,56 @@ def test_a_held_clutch_ends_with_the_connection_and_must_be_pressed_anew(
     until(lambda: graph.held() == [False, True])
     browser.hold([])
     until(lambda: graph.held() == [False, False])
+    clients = {json.loads(text)['client'] for text in graph.texts}
+    assert len(clients) == 1, 'a new name would make a connection that is slow by now the new zero'
+
+
+def test_a_page_whose_connection_is_slow_drives_nothing(make_graph, browser, monkeypatch):
+    """A connection that was slow from the first command on: only the way back shows it."""
+    state, trip_s = live.Live.state, [0.7]
+
+    async def slow(self, socket):
+        receive = socket.receive_text
+
+        async def later():
+            text = await receive()
+            await asyncio.sleep(trip_s[0])
+            return text
+
+        socket.receive_text = later
+        await state(self, socket)
+
+    monkeypatch.setattr(live.Live, 'state', slow)
+    graph = make_graph()
+    browser.open(graph.address)
+    browser.until('window.console_page?.drive.slow')
+    drive(browser, graph)
+    browser.until('document.getElementById("banner").textContent.includes("there and back")')
+    browser.hold(['Space', 'KeyW'])
+    said = len(graph.texts)
+    until(lambda: len(graph.texts) > said + 10)
+    trip_s[0] = 0.0
+    browser.until('!window.console_page.drive.slow')
+    said = len(graph.texts)
+    until(lambda: len(graph.texts) > said + 10)
+    held = [json.loads(text)['arms']['right']['clutch'] for text in graph.texts]
+    assert not any(held), 'what was held while nothing counted must be let go first'
+    browser.hold([])
+    browser.hold(['Space'])
+    until(lambda: right(graph)['clutch'])
+    browser.hold([])
+    browser.open('about:blank#left')
+
+
+def test_a_computer_that_slept_starts_anew(page, graph):
+    """Its monotonic clock stood still, the wall clock did not."""
+    drive(page, graph)
+    page.hold(['Space'])
+    until(lambda: right(graph)['clutch'])
+    before = command(graph)['client']
+    page.run('((now) => { Date.now = () => now() + 60000; })(Date.now)')
+    until(lambda: command(graph)['client'] != before)
+    assert not right(graph)['clutch']
 
 
 def test_keys_become_commands_only_while_driving(page, graph):
@@ -215,6 +283,12 @@ def test_a_gamepad_holds_its_own_clutch(page, graph):
     assert not right(graph)['clutch']
     page.run('for (const i of [0, 5]) window.fake_pad.buttons[i].pressed = true')
     until(lambda: right(graph)['clutch'] and right(graph)['opening_rate'] == -0.8)
+    page.run('window.dispatchEvent(new Event("blur"))')
+    until(lambda: not right(graph)['clutch'])
+    page.run('window.fake_pad.buttons[5].pressed = false')
+    page.until('!window.console_page.drive.anew')
+    page.run('window.fake_pad.buttons[5].pressed = true')
+    until(lambda: right(graph)['clutch'])
 
 
 def test_stop_holds_at_once_and_a_second_press_lets_go(page, graph):
@@ -230,6 +304,90 @@ def test_stop_holds_at_once_and_a_second_press_lets_go(page, graph):
     page.hold(['Escape'])
     until(lambda: graph.actions == [('stop', {})] * 2)
     page.until('document.getElementById("mode").textContent === "RETREAT"')
+
+
+@pytest.mark.parametrize('size', [LAPTOP, PHONE])
+def test_stop_works_with_a_contact_sheet_open(sheet, graph, size):
+    sheet.resize(size, False)
+    sheet.run('document.getElementById("sheet").style.cssText ='
+              ' "inset: 0; min-width: 100vw; min-height: 100vh"')  # fmt: skip
+    sheet.click('#stop')
+    until(lambda: graph.actions == [('stop', {})])
+    assert sheet.run('document.getElementById("sheet").open')
+    sheet.until('new Promise((done) => setTimeout(() => done(1), 400))')
+    sheet.hold(['Escape'])
+    until(lambda: graph.actions == [('stop', {})] * 2)
+    sheet.until('!document.getElementById("sheet").open')
+
+
+def test_nothing_is_driven_while_a_contact_sheet_is_open(sheet, graph):
+    sheet.run('document.getElementById("driving").click()')
+    until(lambda: graph.texts)
+    sheet.hold(['Space', 'KeyW'])
+    until(lambda: len(graph.texts) > 10)
+    sheet.click('#sheet button')
+    sheet.until('!document.getElementById("sheet").open')
+    said = len(graph.texts)
+    until(lambda: len(graph.texts) > said + 10)
+    assert not any(json.loads(text)['arms']['right']['clutch'] for text in graph.texts)
+    sheet.hold([])
+    sheet.hold(['Space'])
+    until(lambda: right(graph)['clutch'])
+
+
+def test_stop_works_before_the_console_has_answered(make_graph, browser, monkeypatch):
+    about, answers = app.Console._about, threading.Event()
+
+    async def held_back(self, request):
+        while not answers.is_set():
+            await asyncio.sleep(0.01)
+        return await about(self, request)
+
+    monkeypatch.setattr(app.Console, '_about', held_back)
+    graph = make_graph()
+    browser.resize(LAPTOP, False)
+    browser.open(graph.address)
+    browser.click('#stop')
+    until(lambda: graph.actions == [('stop', {})])
+    browser.until('document.getElementById("banner").textContent.includes("has not answered")')
+    browser.hold(['Escape'])
+    until(lambda: graph.actions == [('stop', {})] * 2)
+    browser.hold([])
+    answers.set()
+    browser.until('window.console_page && document.getElementById("banner").hidden')
+    browser.open('about:blank#left')
+
+
+def test_a_page_that_does_not_get_ready_says_so_and_still_stops(
+    make_graph, browser, monkeypatch, fake
+):
+    monkeypatch.setattr(app, 'instructions', lambda task: None)
+    graph = make_graph()
+    graph.answers['stop'] = fake.Answer(False, 'nobody offers g1_driver/stop')
+    browser.resize(LAPTOP, False)
+    browser.open(graph.address)
+    browser.until('document.getElementById("banner").textContent.includes("did not get ready")')
+    assert browser.run('document.getElementById("banner").checkVisibility()')
+    assert not browser.run('document.getElementById("drive").checkVisibility()')
+    browser.click('#stop')
+    until(lambda: graph.actions == [('stop', {})])
+    browser.until('document.getElementById("banner").textContent.startsWith("STOP DID NOT GET")')
+    browser.open('about:blank#left')
+
+
+def test_a_browser_that_keeps_no_data_shows_the_page_all_the_same(graph, browser):
+    refuse = ("Object.defineProperty(window, 'localStorage',"
+              " { get() { throw new DOMException('Access is denied'); } })")  # fmt: skip
+    blocked = browser.call('Page.addScriptToEvaluateOnNewDocument', source=refuse)
+    try:
+        browser.resize(LAPTOP, False)
+        browser.open(graph.address)
+        browser.until('window.console_page?.drive')
+        browser.type('#operator', 'ann')
+        assert browser.run('document.getElementById("banner").hidden')
+    finally:
+        browser.call('Page.removeScriptToEvaluateOnNewDocument', **blocked)
+        browser.open('about:blank#left')
 
 
 def test_a_double_press_is_one_press(page, graph):
@@ -259,6 +417,10 @@ def test_recording_and_labels(page, graph, maker, tmp_path):
     assert page.text('#findings li') == 'gaps: <i>0.3 s</i>'
     page.click('#recorder [data-label=keep]')
     until(lambda: ('keep', {'operator': 'ann'}) in graph.actions)
+    graph.recorder = {**graph.recorder, 'state': 'closing'}
+    page.until('document.getElementById("rec-state").textContent === "closing"')
+    page.until('[...document.querySelectorAll("#record, #end, #recorder [data-label]")]'
+               '.every((button) => button.disabled)')
     graph.recorder = {**graph.recorder, 'state': 'idle'}
     page.until('!document.querySelector("#recorder [data-label=success]").disabled')
     page.click('#recorder [data-label=success]')

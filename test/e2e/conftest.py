@@ -102,6 +102,14 @@ def run_once(folder, arguments):
     )  # fmt: skip
 
 
+@pytest.fixture(scope='session', autouse=True)
+def state_folder(tmp_path_factory):
+    """Claims of the arms of a graph that a test killed stay out of the user's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_STATE_HOME', str(tmp_path_factory.mktemp('state')))
+        yield
+
+
 @pytest.fixture
 def rollout(tmp_path):
     """Run a rollout in slow motion, as tests share their machine; again where it was too busy.

@@ -23,6 +23,7 @@ from flashwam_ros.nodes.lifecycle_client import LifecycleClient  # noqa: E402
 from flashwam_ros.robot.chunk import ActionChunk  # noqa: E402
 from flashwam_ros.robot.contract import RobotContract  # noqa: E402
 from flashwam_ros.robot.settings import load_settings  # noqa: E402
+from flashwam_ros.wire.arms_claim import ArmsClaim  # noqa: E402
 from flashwam_ros.wire.robot_bus import RobotBus  # noqa: E402
 from flashwam_ros.wire.sim_bus import SimBus  # noqa: E402
 
@@ -143,6 +144,7 @@ def test_a_killed_driver_is_followed_by_flashwam_release(arms):
     fault_ns = arms.stack.kill('g1_driver', signal.SIGKILL)
     assert arms.stack.supervisor.wait(SLOW_S), 'the supervisor ends when all is released'
     assert arms.stack.supervisor.exit_codes['g1_driver_release'] == 0
+    assert not ArmsClaim(arms.stack.place.unitree_domain, 'lo').taken, 'the next driver may start'
     moved, times = arms.judge(fault_ns)
     assert times['to_other_writer_s'] > 0.0
     assert moved['handover_step'] < load_settings().tracking_rad, 'taken over where the arms are'

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(600)]
-pytest.importorskip('rclpy')
+rclpy = pytest.importorskip('rclpy')
 pytest.importorskip('mujoco')
 
 from preflight_support import BUSY, BUSY_REASONS, SEED, SLOW_S, TASK, red, running  # noqa: E402
@@ -19,7 +19,9 @@ from preflight_support import BUSY, BUSY_REASONS, SEED, SLOW_S, TASK, red, runni
 from benchmarks._stack import Place  # noqa: E402
 from flashwam_ros.robot.settings import load_settings  # noqa: E402
 from flashwam_ros.trials.check_result import Report  # noqa: E402
+from flashwam_ros.wire.arms_claim import ArmsClaim  # noqa: E402
 from flashwam_ros.wire.robot_bus import RobotBus  # noqa: E402
+from flashwam_ros.wire.robot_server import RobotServerBus  # noqa: E402
 
 PLACE = Place(ros_domain=45, unitree_domain=46, port=21960)
 MOST_MB = 350.0
@@ -108,6 +110,35 @@ def test_a_second_writer(rig):
     finally:
         intruder.close()
     assert red(report) - BUSY == {'second_writer'}, report.table()
+
+
+def test_a_second_robot(rig):
+    other = RobotServerBus(PLACE.unitree_domain, 'lo')
+    try:
+        report = rig.look()
+    finally:
+        other.close()
+    assert red(report) - BUSY == {'two_robots'}, report.table()
+
+
+def test_a_second_driver(rig):
+    other = rclpy.create_node('g1_driver', context=rig.stack.listener.node.context)
+    try:
+        report = rig.look()
+    finally:
+        other.destroy_node()
+    assert red(report) - BUSY == {'second_driver'}, report.table()
+
+
+def test_arms_that_another_process_may_hold(rig):
+    claim = ArmsClaim(PLACE.unitree_domain, 'lo')
+    claim.take()
+    try:
+        report = rig.look()
+    finally:
+        claim.drop()
+    assert red(report) - BUSY == {'arms_held'}, report.table()
+    assert 'flashwam release --domain' in report.table()
 
 
 def test_the_command_says_the_same(rig):

@@ -100,6 +100,39 @@ def test_gap_and_long_gap(audit):
     assert ('gaps', 'head') in found(quality) and quality.level == RED
 
 
+@pytest.mark.parametrize(('present', 'text'), [
+    (lambda i, hz: i < 1.5 * hz, 'nothing in the last 2.'),
+    (lambda i, hz: i >= 2.5 * hz, 'nothing in the first 2.'),
+], ids=['died', 'late'])
+def test_a_stream_that_died_or_came_late(audit, present, text):
+    quality = audit(frames=only('head', lambda i, *f: f if present(i, 20) else None))
+    assert ('gaps', 'head') in found(quality) and quality.level == RED
+    assert [f.text.startswith(text) for f in quality.findings if f.name == 'gaps'] == [True]
+    quality = audit(measured=rows(lambda i, p: p if present(i, 50) else None))
+    assert ('gaps', 'joint_states') in found(quality) and quality.level == RED
+    # Commands begin with the takeover of the arms and end with their release.
+    quality = audit(commanded=rows(lambda i, p: p if present(i, 50) else None))
+    assert (quality.score, quality.level) == (100, GREEN)
+
+
+def test_a_few_frames_less_at_either_end_are_no_gap(audit):
+    quality = audit(frames=only('head', lambda i, *f: f if 6 <= i < 74 else None))
+    assert (quality.score, quality.level) == (100, GREEN)
+
+
+def test_a_dead_camera_is_red_while_recording(episode_kit, tmp_path):
+    auditor = Auditor(CONTRACT)
+    maker = episode_kit.Maker(tmp_path / 'unused.mcap', 4.0)
+    maker.frames = only('head', lambda i, *f: f if i < 40 else None)(maker.frames)
+    levels = {}
+    for topic, _, arrival, data in maker.messages():
+        auditor.add(topic, arrival, data)
+        seconds = (arrival - episode_kit.START_NS) * 1e-9
+        if round(seconds, 3) in (1.9, 2.3, 2.6):
+            levels[round(seconds, 3)] = auditor.quality().level
+    assert levels == {1.9: GREEN, 2.3: GREEN, 2.6: RED}
+
+
 def test_pause_of_the_commands_is_a_warning(audit):
     quality = audit(commanded=rows(lambda i, p: None if 50 <= i < 54 else p))
     assert quality.level == GREEN, '0.1 s is no pause'

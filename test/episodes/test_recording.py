@@ -10,9 +10,10 @@ import pytest
 
 from flashwam_ros.episodes import schemas
 from flashwam_ros.episodes.audit import check_episode
-from flashwam_ros.episodes.mcap_writer import RecordingError
+from flashwam_ros.episodes.mcap_writer import EpisodeWriter, RecordingError
 from flashwam_ros.episodes.reader import read_episode
 from flashwam_ros.episodes.recording import EpisodeRecorder, checkpoint_hash
+from flashwam_ros.episodes.recovery import recover
 from flashwam_ros.episodes.sidecar import load_sidecar, sidecar_path
 from flashwam_ros.robot.contract import RobotContract
 
@@ -135,6 +136,117 @@ def test_a_label_given_while_the_episode_ends_stays(recorder, maker, monkeypatch
     recorder.stop('stopped')
     sidecar = load_sidecar(sidecar_path(path))
     assert sidecar.disposition == 'keep' and sidecar.quality is not None
+
+
+@pytest.fixture
+def slow_close(monkeypatch):
+    """The disk takes its time: closing a file waits for this event."""
+    whole, go_on = EpisodeWriter.close, threading.Event()
+
+    def close(writer, reason='stopped'):
+        assert go_on.wait(30)
+        return whole(writer, reason)
+
+    monkeypatch.setattr(EpisodeWriter, 'close', close)
+    yield go_on
+    go_on.set()
+
+
+def stopping(recorder, *arguments):
+    """A thread that ends the episode; returns when it has begun to."""
+    thread = threading.Thread(target=recorder.stop, args=arguments)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while recorder.session and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return thread
+
+
+def test_an_episode_that_is_being_closed_is_the_last_one(recorder, maker, slow_close):
+    slow_close.set()
+    recorder.start('manual', 'red_bottle', 'good')
+    recorder.stop('stopped')
+    slow_close.clear()
+    path = recorder.start('manual', 'red_bottle', 'bad')
+    feed(recorder, maker)
+    thread = stopping(recorder, 'stopped by the operator')
+    state = recorder.state()
+    assert (state.state, state.episode, state.session) == ('closing', str(path), 'bad')
+    assert state.reason == 'stopped by the operator' and state.free > 0
+    assert not recorder.wait(0.01)
+    slow_close.set()
+    thread.join()
+    assert recorder.wait(0.01)
+    assert (recorder.state().state, recorder.state().episode) == ('idle', str(path))
+
+
+def test_the_next_episode_stays_the_last_one_when_the_one_before_gets_whole(recorder, slow_close):
+    first = recorder.start('rollout', 'red_bottle', 'one')
+    thread = stopping(recorder, 'rollout ended')
+    recorder.disk[0] = 1000
+    with pytest.raises(RecordingError, match='disk_full'):
+        recorder.start('rollout', 'red_bottle', 'two')
+    slow_close.set()
+    thread.join()
+    assert first.exists() and recorder.state().session == 'two'
+
+
+def test_a_late_end_does_not_end_the_next_episode(recorder):
+    recorder.start('rollout', 'red_bottle', 'one')
+    recorder.start('rollout', 'red_bottle', 'two')
+    assert recorder.stop('rollout ended', {'verdict': 'success'}, 'one') is None
+    assert (recorder.state().state, recorder.session) == ('recording', 'two')
+    sidecar = recorder.stop('rollout ended', {'verdict': 'failure'}, 'two')
+    assert (sidecar.session, sidecar.outcome) == ('two', 'failure')
+
+
+def test_full_disk_under_the_sidecar_is_an_error_of_that_episode(recorder, maker, monkeypatch):
+    from flashwam_ros.episodes import sidecar as module
+
+    recorder.start('manual', 'red_bottle', 'good')
+    recorder.stop('stopped')
+    path = recorder.start('manual', 'red_bottle', 'bad')
+    feed(recorder, maker)
+
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, 'save_sidecar', full)
+        assert recorder.stop('stopped') is None
+    state = recorder.state()
+    assert (state.state, state.episode, state.session) == ('error', str(path), 'bad')
+    assert 'No space left' in state.reason and 'flashwam episodes recover' in state.reason
+    assert recorder.start('manual', 'red_bottle', 'next') and recorder.stop('stopped')
+
+
+def test_damaged_sidecar_is_an_error_and_the_episode_comes_back(recorder, maker):
+    path = recorder.start('manual', 'red_bottle', 'bad')
+    feed(recorder, maker)
+    sidecar_path(path).write_text('{"format": 1')
+    assert recorder.stop('stopped') is None
+    state = recorder.state()
+    assert (state.state, state.episode) == ('error', str(path))
+    # As the reason says.
+    part = path.rename(path.with_name(f'{path.name}.part'))
+    assert f'`mv {path} {part}` and `flashwam episodes recover {part}`' in state.reason
+    recover(part)
+    assert load_sidecar(sidecar_path(path)).session == 'bad'
+
+
+def test_a_file_that_cannot_be_completed_is_an_error_of_that_episode(
+        recorder, maker, monkeypatch):
+    path = recorder.start('manual', 'red_bottle', 'bad')
+    feed(recorder, maker)
+
+    def fail(_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(EpisodeWriter, '_finish', fail)
+    assert recorder.stop('stopped') is None
+    state = recorder.state()
+    assert (state.state, state.episode) == ('error', f'{path}.part') and state.messages > 100
+    assert 'No space left' in state.reason
 
 
 def test_checkpoint_hash_is_that_of_the_manifest(tmp_path):

@@ -86,7 +86,9 @@ class Processes:
 
 
 @pytest.fixture
-def processes(tmp_path):
+def processes(tmp_path, monkeypatch):
+    # Claims of the arms: those of a test that failed must not end up in the user's folder.
+    monkeypatch.setenv('XDG_STATE_HOME', str(tmp_path / 'state'))
     processes = Processes(tmp_path)
     yield processes
     processes.close()

@@ -38,6 +38,11 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def numbered(jpeg, number):
+    """The same picture in other bytes, as any camera gives; the number is not our stamp."""
+    return jpeg[:2] + b'\xff\xfe\x00\x06' + number.to_bytes(4, 'big') + jpeg[2:]
+
+
 class Source:
     """A camera server with one colour per camera, with or without our stamps."""
 
@@ -61,7 +66,8 @@ class Source:
                 image = np.full((240, 320, 3), COLORS[camera.key], np.uint8)
                 jpeg = encode_jpeg(image)
                 self.server.send(
-                    camera.wire_name, encode_stamp(jpeg, seq, stamp) if self.stamped else jpeg
+                    camera.wire_name,
+                    encode_stamp(jpeg, seq, stamp) if self.stamped else numbered(jpeg, seq),
                 )
 
     def pause(self):

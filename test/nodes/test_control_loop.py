@@ -152,6 +152,32 @@ def test_the_remote_stops(loop, robot):
     assert robot.arm_commands[-1][1].weight == 0.0
 
 
+def test_the_hold_on_the_way_back_is_no_take_over(loop, robot):
+    loop.activate()
+    assert loop.wait_mode((Mode.ENGAGE,), LIMIT_S)
+    robot.buttons = frozenset({'L2'})
+    assert not loop.wait_taken_over(LIMIT_S)
+    assert loop.snapshot.output.reason == 'remote_stop'
+    assert loop.wait_mode((Mode.PASSIVE,), LIMIT_S)
+    robot.buttons = frozenset()
+    loop.activate()
+    assert loop.wait_mode((Mode.ENGAGE,), LIMIT_S) and loop.wait_taken_over(LIMIT_S)
+    assert loop.snapshot.output.weight == 1.0 and not loop.snapshot.output.reason
+
+
+def test_two_robots_and_a_second_driver_end_the_motion(loop):
+    for name, value, reason in (
+        ('other_robots', ('rt/lowstate (1)',), 'two_robots'),
+        ('other_driver', '2 nodes /g1_driver', 'second_driver'),
+    ):
+        loop.activate()
+        assert loop.wait_mode((Mode.HOLD,), LIMIT_S)
+        setattr(loop, name, value)
+        assert loop.wait_mode((Mode.PASSIVE,), LIMIT_S)
+        assert loop.snapshot.output.reason == reason
+        setattr(loop, name, type(value)())
+
+
 def test_a_failing_tick_gives_the_arms_back_and_is_reported(loop, robot):
     robot.fault = RuntimeError('broken')
     loop.activate()

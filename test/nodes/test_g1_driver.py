@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver process against the twin over real DDS and ROS: authority, rejections, every exit."""
 
+import contextlib
 import signal
 import threading
 import time
@@ -12,12 +13,13 @@ import pytest
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
 pytest.importorskip('rclpy')
 
-from lifecycle_msgs.msg import State  # noqa: E402
+from lifecycle_msgs.msg import State, Transition  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 from flashwam_ros.msg import ActionChunk, AppliedActions, DriverStatus  # noqa: E402
 from flashwam_ros.nodes import convert  # noqa: E402
+from flashwam_ros.nodes.driver_graph import second_driver  # noqa: E402
 from flashwam_ros.nodes.g1_driver import make_executor  # noqa: E402
 from flashwam_ros.nodes.lifecycle import CHUNK_QOS, COMMAND_QOS, SENSOR_QOS, STATUS_QOS  # noqa: E402
 from flashwam_ros.nodes.lifecycle_client import LifecycleClient, NodeUnavailableError  # noqa: E402
@@ -29,6 +31,7 @@ from flashwam_ros.wire.arms_claim import ArmsClaim  # noqa: E402
 from flashwam_ros.wire.release import ReleaseError, release  # noqa: E402
 from flashwam_ros.wire.release import main as release_main  # noqa: E402
 from flashwam_ros.wire.robot_bus import RobotBus  # noqa: E402
+from flashwam_ros.wire.robot_server import RobotServerBus  # noqa: E402
 from flashwam_ros.wire.sim_bus import SimBus, SimulatorTimeoutError  # noqa: E402
 
 CONTRACT = RobotContract.load()
@@ -82,6 +85,16 @@ class Rig:
         )
         assert self.status[-1].reason == reason
         assert self.sim_weight() == 0.0
+
+    def sees_another(self):
+        node = self.listener.node
+        return second_driver(node, '/g1_driver', '/driver_status')
+
+    def configured(self, name):
+        """Ask, as long as a driver that was killed may have been asked, until this one answers."""
+        with contextlib.suppress(NodeUnavailableError):
+            self.driver._transition(Transition.TRANSITION_CONFIGURE, 3.0)
+        return 'not configured' in self.processes.log(name)
 
     def sim_weight(self):
         return self.sim.wait_state(5.0, 'weight', 0.0)['weight']
@@ -205,7 +218,67 @@ def test_a_second_writer_ends_the_motion_and_forbids_the_next(rig):
         intruder.close()
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_fault_while_the_weight_rises_is_no_activation(rig):
+    threading.Timer(1.0, rig.sim.request, [{'remote': ['L2', 'B']}]).start()
+    with pytest.raises(NodeUnavailableError, match='refused to activate'):
+        rig.driver.activate(SLOW_S)
+    rig.wait_reason('remote_stop')
+    assert rig.driver.state() == State.PRIMARY_STATE_INACTIVE
+
+
+def test_a_second_robot_on_the_wire_ends_the_motion_on_the_spot(rig):
+    rig.active()
+    other = RobotServerBus(DOMAIN, 'lo')
+    try:
+        rig.wait_reason('two_robots')
+        assert 'RETREAT' not in {status.mode for status in list(rig.status)}
+        rig.driver.deactivate(SLOW_S)
+        with pytest.raises(NodeUnavailableError, match='refused to activate'):
+            rig.driver.activate(SLOW_S)
+        rig.wait_event('activation_refused: two_robots')
+    finally:
+        other.close()
+
+
+def test_a_second_driver_takes_nothing_over_and_ends_the_motion_of_the_first(rig):
+    rig.active()
+    rig.processes.start(
+        'second', 'flashwam_ros.nodes.g1_driver', '--ros-args', '-p', f'unitree_domain:={DOMAIN}')
+    rig.wait_reason('second_driver')
+    # Both hear every request; the first refuses to take over, the second to be configured.
+    with pytest.raises(NodeUnavailableError, match='refused to configure'):
+        rig.driver._transition(Transition.TRANSITION_CONFIGURE, SLOW_S)
+    rig.until(lambda: 'not configured:' in rig.processes.log('second'), what='refusal')
+    assert 'the arms may still be held' not in rig.processes.log('second')
+    assert 'second_driver: 2 nodes /g1_driver' in rig.processes.log('second')
+    assert 'another ROS_DOMAIN_ID' in rig.processes.log('second')
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
+        with contextlib.suppress(NodeUnavailableError):  # what the other one answers
+            rig.driver._transition(transition, SLOW_S)
+    rig.wait_event('activation_refused: second_driver: 2 nodes /g1_driver')
+    assert rig.sim_weight() == 0.0
+    rig.processes.end('second')
+    rig.until(lambda: not rig.sees_another(), what='the other has left')
+    rig.active()
+
+
+def test_arms_that_were_not_given_back_are_no_successful_deactivation(rig):
+    rig.active()
+    rig.sim.request({'cut_link': 8.0})
+    rig.until(lambda: rig.status[-1].reason == 'state_lost', what='state lost')
+    with pytest.raises(NodeUnavailableError, match='refused to deactivate'):
+        rig.driver.deactivate(SLOW_S)
+    event = rig.wait_event('not_given_back: the arms may still be held')
+    assert f'flashwam release --domain {DOMAIN} --interface lo' in event
+    assert rig.driver.state() == State.PRIMARY_STATE_ACTIVE
+    assert ArmsClaim(DOMAIN, 'lo').taken
+    rig.wait_event('released_again')
+    rig.sim.wait_state(10.0, 'weight', 0.0)
+    rig.until(lambda: rig.status[-1].mode == 'PASSIVE', what='passive')
+    rig.driver.deactivate(SLOW_S)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_gives_the_arms_back_before_the_process_ends(rig, number):
     rig.active()
     rig.sim.wait_state(5.0, 'weight', 1.0)
@@ -239,6 +312,40 @@ def test_release_after_a_kill(rig):
     assert weights[0] == 1.0
     assert np.all(np.diff(weights) <= 0)
     assert len({round(weight, 2) for weight in weights}) > 5, 'a ramp, no jump'
+
+
+def test_a_new_driver_leaves_arms_alone_that_a_dead_one_holds(rig):
+    rig.active()
+    rig.sim.wait_state(5.0, 'weight', 1.0)
+    rig.processes.end('g1_driver', signal.SIGKILL)
+    rig.processes.start(
+        'again', 'flashwam_ros.nodes.g1_driver', '--ros-args', '-p', f'unitree_domain:={DOMAIN}')
+    rig.until(lambda: rig.configured('again'), what='an answer')
+    said = f'the arms may still be held: flashwam release --domain {DOMAIN} --interface lo'
+    assert f'not configured: {said}' in rig.processes.log('again')
+    assert rig.sim.state()['weight'] == 1.0, 'nothing has let go of them'
+    assert release_main(['--if-held', '--domain', str(DOMAIN), '--interface', 'lo']) == 0
+    rig.sim.wait_state(5.0, 'weight', 0.0)
+    rig.driver.configure(SLOW_S)
+    rig.active()
+
+
+def test_a_simulated_robot_that_starts_ends_what_was_claimed_of_an_earlier_one(
+    processes, listener, until
+):
+    ArmsClaim(DOMAIN, 'lo').take()
+    Rig(processes, listener, until).sim.close()
+    assert not ArmsClaim(DOMAIN, 'lo').taken
+
+
+def test_a_claim_of_another_forbids_the_take_over_and_stays(rig):
+    other = ArmsClaim(DOMAIN, 'lo')
+    other.take()
+    with pytest.raises(NodeUnavailableError, match='refused to activate'):
+        rig.driver.activate(SLOW_S)
+    rig.wait_event('activation_refused: the arms may still be held: flashwam release --domain')
+    assert rig.processes.end('g1_driver') == 0
+    assert other.taken and not other.foreign, 'a refusal does not erase what it is about'
 
 
 def test_a_driver_that_dies_while_it_holds_nothing_is_followed_by_no_motion(rig):

@@ -86,6 +86,25 @@ def test_a_release_during_the_activation_gives_the_arms_back(arms):
     assert arms.driver.asked == ['activate', 'deactivate'] and arms.driver.id == INACTIVE
 
 
+def test_arms_that_were_not_given_back_are_told_with_the_command(arms):
+    def refuse(limit_s):
+        raise room.NodeUnavailableError('g1_driver refused to deactivate')
+
+    arms.driver.id, arms.driver.deactivate = ACTIVE, refuse
+    with pytest.raises(room.NodeUnavailableError, match='still be held: flashwam release'):
+        arms.give_back()
+
+
+def test_a_driver_that_refuses_to_configure_is_told_with_the_reason(arms):
+    def refuse(limit_s):
+        raise room.NodeUnavailableError('g1_driver refused to configure')
+
+    arms.driver.configure = refuse
+    arms._probe.obstacle = lambda: 'the arms may still be held'
+    with pytest.raises(room.NodeUnavailableError, match='configure: the arms may still be held'):
+        arms.configure()
+
+
 def test_red_moves_nothing_and_says_why(arms):
     arms.look = lambda: SimpleNamespace(ok=False, reason='disk: full')
     with pytest.raises(room.RedError, match='disk: full'):

@@ -5,6 +5,7 @@
 import json
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from sensor_msgs.msg import CompressedImage, JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
+from flashwam_ros.episodes.mcap_writer import EpisodeWriter  # noqa: E402
+from flashwam_ros.episodes.messages import text_message  # noqa: E402
 from flashwam_ros.episodes.reader import read_episode  # noqa: E402
-from flashwam_ros.episodes.sidecar import load_sidecar  # noqa: E402
+from flashwam_ros.episodes.sidecar import DISCARD, load_sidecar  # noqa: E402
 from flashwam_ros.imaging import encode_jpeg  # noqa: E402
 from flashwam_ros.nodes.clock import to_msg  # noqa: E402
 from flashwam_ros.nodes.episode_events import EpisodeEvents  # noqa: E402
@@ -146,3 +149,85 @@ def test_manual_episodes_and_sigint(recorder, processes, until):
     closed = load_sidecar(recorder.folder / second.split('/')[-1].replace('.mcap', '.json'))
     assert (closed.state, closed.end_reason) == ('closed', 'interrupted: SIGINT')
     assert len(read_episode(second).joint_states) > 5
+
+
+@pytest.fixture
+def node(monkeypatch, tmp_path):
+    """A recorder node of this process, on a graph of its own, whose callbacks the test calls."""
+    import rclpy
+
+    from flashwam_ros.nodes.recorder import RecorderNode
+
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'OFF')
+    folder = tmp_path / 'episodes'
+    rclpy.init(args=['--ros-args', '-p', 'robot:=real', '-p', f'episodes_dir:={folder}',
+                     '-p', 'min_free_gb:=0.001'])  # fmt: skip
+    node = RecorderNode()
+    node.trigger_configure()
+    node.trigger_activate()
+    yield node
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+def tell(node, event, session, **values):
+    message = {'event': event, 'source': 'rollout', 'session': session, 'stamp_ns': 1, **values}
+    node._on_event(text_message(message), time.time_ns())
+
+
+def ask(callback):
+    """Answer of a service callback."""
+    return callback(Trigger.Request(), Trigger.Response())
+
+
+def test_a_label_right_after_the_end_is_that_episodes(node, until, monkeypatch):
+    tell(node, 'begin', 'good', task='red_bottle')
+    tell(node, 'end', 'good', verdict={'verdict': 'success'})
+    until(lambda: node.core.state().state == 'idle' and node.core.state().session == 'good',
+          what='the first is whole')  # fmt: skip
+    close, go_on = EpisodeWriter.close, threading.Event()
+    monkeypatch.setattr(EpisodeWriter, 'close', lambda writer, reason='stopped': (
+        go_on.wait(30), close(writer, reason))[1])
+    tell(node, 'begin', 'bad', task='red_bottle')
+    tell(node, 'end', 'bad', verdict={'verdict': 'failure'})
+    until(lambda: not node.core.session, what='its end is heard')
+    asked = []
+    thread = threading.Thread(target=lambda: asked.append(ask(partial(node._on_label, DISCARD))))
+    thread.start()
+    time.sleep(0.2)
+    # While it is being closed, the next one begins.
+    tell(node, 'begin', 'next', task='red_bottle')
+    go_on.set()
+    thread.join()
+    assert asked[0].success and '_bad.mcap' in asked[0].message
+    labels = {s.session: s.disposition
+              for s in map(load_sidecar, node.core.folder.glob('*.json'))}  # fmt: skip
+    assert labels == {'good': '', 'bad': DISCARD, 'next': ''}
+
+
+def test_a_full_disk_at_the_end_leaves_the_node_alive_and_says_so(node, until, monkeypatch):
+    from flashwam_ros.episodes import sidecar as module
+
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+
+    for kind in ('manual', 'rollout'):
+        if kind == 'manual':
+            assert ask(node._on_start).success
+        else:
+            tell(node, 'begin', 's', task='red_bottle')
+        session = node.core.session
+        with monkeypatch.context() as patch:
+            patch.setattr(module, 'save_sidecar', full)
+            if kind == 'manual':
+                answer = ask(node._on_stop)
+                assert not answer.success and 'No space left' in answer.message
+            else:
+                tell(node, 'end', 's')
+            until(lambda: node.core.state().state == 'error', what='the error is said')
+            answer = ask(partial(node._on_label, DISCARD))
+            assert not answer.success and 'No space left' in answer.message
+        state = node.core.state()
+        assert state.session == session and 'flashwam episodes recover' in state.reason
+        node._publish_status()
+    assert ask(partial(node._on_label, DISCARD)).success

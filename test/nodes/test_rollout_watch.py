@@ -10,7 +10,7 @@ pytest.importorskip('rclpy')
 
 from flashwam_ros.episodes.rollout_log import RolloutLog, RolloutSetting  # noqa: E402
 from flashwam_ros.nodes.clock import to_msg  # noqa: E402
-from flashwam_ros.nodes.rollout_watch import RolloutWatch  # noqa: E402
+from flashwam_ros.nodes.rollout_watch import FIRST_CHUNK_S, RolloutWatch  # noqa: E402
 
 NOW_NS = 1_700_000_000_000_000_000
 MS = 1_000_000
@@ -89,3 +89,18 @@ def test_arms_that_an_operator_holds_are_left_to_them_until_the_time_is_up(
     later(recorder, 10_001)
     assert watch.over(False, '')
     assert (watch.fault, watch.failure) == (fault, failure)
+
+
+@pytest.mark.parametrize('events, why', [
+    ([], ''),
+    ([(NOW_NS, 'chunk_rejected: chunk 0: too far: left_elbow')],
+     ', chunk_rejected: chunk 0: too far: left_elbow'),
+])
+def test_a_session_without_a_first_chunk_says_what_the_driver_had_against_it(log, events, why):
+    recorder = Recorder()
+    watch = RolloutWatch(log, recorder, None, ())
+    watch.begin()
+    log.events.extend(events)
+    later(recorder, 1000 * FIRST_CHUNK_S + 1)
+    assert watch.over(False, '')
+    assert watch.fault == f'no_first_chunk: nothing to execute within {FIRST_CHUNK_S:.0f} s{why}'

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -66,6 +67,24 @@ def test_stamps_and_sleeps_are_slowed_alike():
     assert 0.25 * slept == pytest.approx(passed, rel=0.25)
     assert clock.time_ns() - stamp == pytest.approx(passed, rel=0.25)
     assert clock.machine_s(1.0) == 4.0
+
+
+def test_a_past_reading_of_the_system_clock(monkeypatch):
+    now = {'mono': 10**9, 'system': 5 * 10**9}
+    monkeypatch.setattr('flashwam_ros.robot.clock.time', SimpleNamespace(
+        monotonic_ns=lambda: now['mono'], time_ns=lambda: now['system']))
+
+    def wait(ns):
+        now.update(mono=now['mono'] + ns, system=now['system'] + ns)
+
+    slow, real = RobotClock.starting_now(0.5), RobotClock()
+    wait(400)
+    then, told, told_real = now['system'], slow.time_ns(), real.time_ns()
+    for _ in range(3):
+        assert slow.of_past_system_ns(then) == told
+        assert real.of_past_system_ns(then) == told_real == then
+        wait(20_000_000)
+    assert slow.of_past_system_ns(now['system'] + 500) == slow.time_ns(), 'never from the future'
 
 
 def test_a_slowed_process_opens_no_wire_that_may_lead_to_a_robot():

@@ -110,6 +110,8 @@ FAULTS = {
     'motor_error': {'motor_error': 0x200},
     'tilt': {'tilt_rad': 0.6},
     'second_writer': {'other_writer': True},
+    'two_robots': {'two_robots': True},
+    'second_driver': {'other_driver': True},
     'overheating': {'temperatures': np.array([40.0, 101.0])},
     'state_lost': {'state_age_s': 1.1},
     'gripper_lost': {'gripper_age_s': np.array([0.0, 1.1])},
@@ -142,6 +144,18 @@ def test_a_standing_fault_refuses_activation(reason):
     assert rig.out.reason.startswith('refused: ')
     rig.run(0.1)
     assert rig.out.mode is Mode.PASSIVE, 'a refused activation must not linger'
+
+
+def test_what_may_be_another_robots_pose_is_not_followed():
+    rig = Rig(path_is_free=always_free).engaged()
+    elsewhere = rig.measured + np.where(np.arange(C) < 14, 0.6, -3.0)
+    before = rig.out
+    rig.tick(two_robots=True, measured_q=elsewhere)
+    outputs = rig.until(Mode.PASSIVE, follow=False, two_robots=True, measured_q=elsewhere)
+    assert rig.out.reason == 'two_robots' and not rig.out.unheard
+    written = [out for out in outputs if out.write]
+    assert np.ptp([out.command for out in written], axis=0).max() < 1e-9
+    np.testing.assert_allclose(written[-1].gripper_q, before.gripper_q)
 
 
 def test_a_gripper_that_was_never_seen_refuses_activation():
@@ -185,7 +199,7 @@ def test_an_exit_while_engaging_goes_down_from_the_weight_reached():
 
 def test_an_arm_that_does_not_follow_is_a_tracking_fault():
     rig = Rig().engaged()
-    rig.send(0, smooth_rows(support.home(), 16) - 0.5 * (np.arange(C) == 3))
+    rig.send(0, smooth_rows(support.home(), 16) - 0.4 * (np.arange(C) == 3))
     stuck = rig.measured.copy()
     outputs = rig.run(1.0, follow=False, measured_q=stuck)
     assert rig.out.reason == 'tracking'
@@ -498,11 +512,91 @@ def test_chunks_are_only_taken_while_the_arms_are_held(mode):
 
 def test_rows_beyond_the_limits_are_cut_and_counted():
     rig = Rig().engaged()
-    rig.send(0, np.full((16, C), 50.0))
-    rig.run(2.0)
-    (done,) = rig.done()
+    rig.send(0, np.tile(support.home(), (16, 1)))
+    rig.send(1, np.tile(CONTRACT.upper + 0.2, (16, 1)))
+    rig.run(3.0)
+    _, done = rig.done()
     assert (done.positions <= CONTRACT.upper + 1e-9).all()
     assert done.limited_ticks == done.arm_limited_ticks > 150
+
+
+ARM_ROOM, JAW_ROOM = 0.3, 0.5 * 5.4
+
+
+@pytest.mark.parametrize('channel', [0, 6, 10, 14, 15])
+@pytest.mark.parametrize('index', [0, 1])
+def test_rows_far_beyond_the_limits_are_refused_in_every_chunk(channel, index):
+    rig = Rig().engaged()
+    if index:
+        rig.send(0, np.tile(support.home(), (16, 1)))
+    room = JAW_ROOM if channel >= 14 else ARM_ROOM
+    for edge, side in ((CONTRACT.upper, 1.0), (CONTRACT.lower, -1.0)):
+        rows = np.tile(support.home(), (16, 1))
+        rows[9, channel] = edge[channel] + side * (room + 0.01)
+        name = CONTRACT.channel_names[channel]
+        with pytest.raises(ChunkRejected, match=f'outside the limits: row 9, channel {name} is'):
+            rig.send(index, rows)
+        assert np.allclose(rig.run(0.05)[-1].command, support.home()), 'nothing has changed'
+    rows[9, channel] = edge[channel] + side * (room - 0.01)
+    rig.send(index, rows)
+
+
+def test_a_session_does_not_set_off_to_somewhere_else():
+    rig = Rig().engaged()
+    rows = np.tile(support.home(), (16, 1))
+    far = rows + 0.51 * (np.arange(C) == 9)
+    with pytest.raises(ChunkRejected, match='too far: .*right_shoulder_yaw_joint 0.51 rad'):
+        rig.send(0, far)
+    rig.run(1.0)
+    assert rig.out.mode is Mode.HOLD and not rig.out.reason
+    assert np.allclose(rig.out.command, support.home()) and rig.out.chunk_index == -1
+    rig.send(0, rows + 0.49 * (np.arange(C) == 9))
+    rig.send(1, far + 0.5 * (np.arange(C) == 9))  # where a session under way goes is its matter
+
+
+def test_rows_of_another_order_or_unit_move_nothing():
+    rig = Rig().engaged()
+    rows = smooth_rows(support.home(), 16)
+    jaws_between = rows[:, [*range(7), 14, *range(7, 14), 15]]
+    normalised = 2.0 * (rows - (support.home() - 0.1)) - 1.0  # by quantiles that are 1 rad apart
+    for wrong in (jaws_between, np.degrees(rows), normalised, rows[:, ::-1], rows.T):
+        with pytest.raises(ChunkRejected, match='look at the units and the order'):
+            rig.send(0, wrong)
+        outputs = rig.run(0.3)
+        assert all(np.allclose(out.command, support.home()) for out in outputs)
+    rig.send(0, rows)
+
+
+def test_the_start_of_a_session_counts_from_the_command_in_force():
+    rig = Rig().engaged()
+    away = 0.7 * (np.arange(C) == 0)
+    rig.send(0, support.home() + np.linspace(0.0, 1.0, 16)[:, None] * away)
+    rig.run(1.5)
+    rig.executor.begin('next')
+    with pytest.raises(ChunkRejected, match='left_shoulder_pitch_joint 0.70 rad'):
+        rig.send(0, np.tile(support.home(), (16, 1)), session='next')
+    rig.send(0, np.tile(support.home() + away, (16, 1)), session='next')
+
+
+def test_a_session_whose_chunk_is_refused_ends_by_giving_the_arms_back():
+    rig = Rig(path_is_free=always_free).engaged()
+    rig.send(0, np.tile(support.home(), (16, 1)))
+    with pytest.raises(ChunkRejected, match='outside the limits'):
+        rig.send(1, np.full((16, C), 10.0))
+    with pytest.raises(ChunkRejected, match='out of order'):
+        rig.send(2, np.tile(support.home(), (16, 1)))
+    outputs = rig.until(Mode.PASSIVE)
+    assert rig.out.reason == 'no_chunk'
+    assert max(np.abs(out.command - support.home())[ARM].max() for out in outputs) < 1e-6
+
+
+def test_rows_that_are_not_executed_are_not_looked_at():
+    rig = Rig().engaged()
+    rows = np.tile(support.home(), (16, 1))
+    rows[:8] = 9.0
+    rig.send(0, rows, first_row=8)
+    rig.run(1.0)
+    assert np.allclose(rig.out.command, support.home())
 
 
 def test_a_jaw_at_its_limit_of_speed_is_not_an_arm_that_was_limited():
@@ -609,10 +703,12 @@ def test_no_sequence_of_events_breaks_the_rules(events, seed):
         elif event == 'begin':
             rig.executor.begin(f's{index}')
         elif event in ('chunk', 'bad'):
-            rows = rng.uniform(-1, 1, (16, C)) * rng.choice([0.1, 1.0, 100.0])
-            rows = rows * np.nan if event == 'bad' else rows + support.home()
             session = rig.executor._timeline.session or f's{index}'
             last = rig.executor._timeline._last
+            # What is farther away at a session's start is refused.
+            rows = rng.uniform(-1, 1, (16, C)) * rng.choice([0.1, 0.3 if last < 0 else 1.0, 100.0])
+            rows = rows * np.nan if event == 'bad' else rows + support.home()
+            rows[:, 14:] -= 1.0  # at home the jaws stand at their limit
             try:
                 rig.send(last + 1, rows, session=session)
             except ChunkRejected as rejected:

@@ -145,7 +145,7 @@ def test_arms_that_were_held_back_are_told_of(rig, home):
     """Rows that run away from the arms: what was really commanded comes back."""
     rig.stream.begin('s', rig.now_ns)
     rows = rig.rows(0)
-    rows[:, 3] -= [0.5, 1.0]
+    rows[:, 3] -= [0.4, 1.0]
     rig.executor.submit(rig.stream.chunk(rows, rig.now_ns, rig.now_ns, {}), rig.now_ns)
     seen = []
     for _ in range(60):

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every check of the preflight, green and red, from made-up observations."""
 
+import contextlib
 import dataclasses
 import json
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,7 +19,7 @@ from flashwam_ros.robot.settings import load_settings
 from flashwam_ros.trials import preflight as module
 from flashwam_ros.trials.check_result import CheckResult, Report
 from flashwam_ros.trials.checkpoint_facts import contract_differences
-from flashwam_ros.trials.machine_checks import latency_budget_s
+from flashwam_ros.trials.machine_checks import SILENT, SILENT_IN_TWIN, latency_budget_s
 from flashwam_ros.trials.observations import CameraSeen, Observations, PolicySeen, RobotSeen
 from flashwam_ros.trials.preflight import CHECKS, not_observed, preflight
 from flashwam_ros.trials.robot_checks import describe
@@ -52,7 +54,8 @@ def camera(key):
 GREEN = Observations(
     robot=RobotSeen(
         mode_name='ai', fsm_id=501, mode_machine=15, state_rate_hz=499.0, state_age_s=0.002,
-        other_writers=(), winding_c=41.0, hottest='left_elbow_joint', motor_errors={},
+        other_writers=(), other_robots=(), second_driver='', arms_held='',
+        winding_c=41.0, hottest='left_elbow_joint', motor_errors={},
         battery_percent=80.0, arm_q=HOME, gripper_q={'left': 5.3, 'right': 0.01},
         gripper_age_s={'left': 0.002, 'right': 0.002},
     ),
@@ -93,6 +96,11 @@ RED = {
     'old state': (robot(state_age_s=0.3), ['state_age']),
     'intruder': (robot(other_writers=('rt/arm_sdk (1)',)), ['second_writer']),
     'writers not told': (robot(other_writers=None), ['second_writer']),
+    'another robot': (robot(other_robots=('rt/lowstate (1)', 'rt/lowstate (2)')), ['two_robots']),
+    'robots not told': (robot(other_robots=None), ['two_robots']),
+    'another graph': (robot(second_driver='2 nodes /g1_driver'), ['second_driver']),
+    'arms left held': (robot(arms_held='flashwam release --domain 0'), ['arms_held']),
+    'claim not told': (robot(arms_held=None), ['arms_held']),
     'dead gripper': (robot(gripper_age_s={'left': 3.0, 'right': 0.0}), ['gripper_alive: left']),
     'silent gripper': (robot(gripper_age_s={'left': 0.0}, gripper_q={'left': 1.0}),
                        ['gripper_alive: right', 'gripper_zeroed: right']),
@@ -126,6 +134,9 @@ RED = {
     'slow policy': (policy(latency_s=0.9), ['chunk_latency']),
     'other robot': (policy(contract_differences=('row_rate_hz: 20.0 here, 30.0 there',)),
                     ['contract']),
+    'silent server': (policy(contract_differences=(SILENT,)), ['contract']),
+    'silent server for another driver': (policy(contract_differences=(SILENT_IN_TWIN, 'driver')),
+                                         ['contract']),
     'disk full': (replace(GREEN, free_gib=0.3), ['disk']),
 }  # fmt: skip
 
@@ -159,6 +170,7 @@ def test_every_check_has_been_seen_red():
     (policy(promoted=False), 'promoted'),
     (robot(battery_percent=None), 'battery'),
     (cameras('head', estimated=True), 'camera_age: head'),
+    (policy(contract_differences=(SILENT_IN_TWIN,)), 'contract'),
 ])  # fmt: skip
 def test_a_warning_does_not_forbid_the_motion(seen, name):
     report = preflight(seen)
@@ -295,13 +307,25 @@ def served(port=0, contract=CONTRACT, model=MODEL):
     return server_that_says(port, contract=contract, **dict(zip(names, model, strict=True)))
 
 
-def seen_with_server(address, model=MODEL, arms='', **status):
+@contextlib.contextmanager
+def silent_server():
+    """A policy server of the plain protocol: its metadata map is empty."""
+    from websockets.sync.server import serve
+
+    with serve(lambda connection: connection.send(b'\x80'), '127.0.0.1', 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f'ws://127.0.0.1:{server.socket.getsockname()[1]}'
+
+
+def seen_with_server(address, model=MODEL, arms='', robot='twin', **status):
     """What the probe sees of a policy node that is ready with this server."""
     probe_module = pytest.importorskip('flashwam_ros.nodes.preflight_probe')
     probe = object.__new__(probe_module.PreflightProbe)
     said = SimpleNamespace(**{'state': 'ready', 'session': '', 'reason': '',
                               'chunk_latency': 0.2, **status})
     probe._policy, probe._contract = object(), CONTRACT
+    told = {'robot': SimpleNamespace(value=robot)}
+    probe._node = SimpleNamespace(get_parameter=told.__getitem__)
     probe._recorder = SimpleNamespace(policy=(said, 0), now_ns=lambda: 0)
     parameters = {'checkpoint': address, 'model': json.dumps(model), 'arms': arms}
     return replace(GREEN, policy=probe._policy_seen('wam', parameters, []))
@@ -337,6 +361,35 @@ def test_a_server_of_another_robot_by_now_is_red():
     with served(contract=replace(CONTRACT, row_rate_hz=30.0)) as address:
         seen = seen_with_server(address)
     assert red_of(seen) == ['contract']
+
+
+@pytest.mark.parametrize(('robot', 'level'), [('twin', 'amber'), ('real', 'red')])
+def test_a_server_that_does_not_say_its_contract_is_not_green(robot, level):
+    with silent_server() as address:
+        report = preflight(seen_with_server(address, ('', 0, 0, ''), robot=robot))
+    (result,) = [result for result in report.results if result.name == 'contract']
+    assert result.level == level and result.value.startswith(SILENT)
+    assert 'flashwam serve' in result.remedy
+    assert report.ok == (robot == 'twin')
+
+
+@pytest.mark.parametrize('robot', ['twin', 'real'])
+def test_a_server_that_says_the_same_contract_is_green_on_every_robot(robot):
+    with served() as address:
+        report = preflight(seen_with_server(address, robot=robot))
+    (result,) = [result for result in report.results if result.name == 'contract']
+    assert result.level == 'green' and result.value == 'equal'
+
+
+def test_in_a_study_one_silent_server_is_not_green_and_not_named(tmp_path):
+    with served() as address, silent_server() as other:
+        arms = tmp_path / 'arms.json'
+        arms.write_text(json.dumps({
+            code: {'policy': 'wam', 'checkpoint': at} for code, at in (('t.K7', address),
+                                                                       ('t.C4', other))}))
+        report = preflight(seen_with_server(address, (), str(arms), robot='real'))
+    assert [result.name for result in report.of_level('red')] == ['contract']
+    assert 'ws://' not in report.table()
 
 
 def test_in_a_study_all_servers_are_asked_and_none_is_named(tmp_path):

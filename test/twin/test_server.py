@@ -16,6 +16,7 @@ import pytest
 from flashwam_ros.imaging import decode_jpeg
 from flashwam_ros.robot.contract import RobotContract, load_choices
 from flashwam_ros.twin.gl import NoOpenGLError, choose_gl_backend
+from flashwam_ros.twin.server import main
 from flashwam_ros.twin.world_json import world_from_dict
 from flashwam_ros.wire.realtime import CONTROL_PRIORITY
 from flashwam_ros.wire.robot_bus import ARM_SLOTS, ArmCommand, RobotBus
@@ -54,6 +55,14 @@ def sim(server: TwinProcess) -> Iterator[SimBus]:
     bus.reset('red_bottle', 3)
     yield bus
     bus.close()
+
+
+@pytest.mark.parametrize('words', [('--interface', 'eth0'), ('--domain', '0')])
+def test_it_stays_off_the_wire_of_a_real_robot(words: tuple, capsys) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(list(words))
+    assert refused.value.code == 2
+    assert 'launch with robot:=real' in capsys.readouterr().err
 
 
 def command(offset: float, weight: float) -> ArmCommand:

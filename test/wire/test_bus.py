@@ -135,6 +135,20 @@ def test_second_writer_is_seen_and_forgotten(client: RobotBus) -> None:
     until(lambda: client.foreign_writers() == [])
 
 
+def test_a_second_robot_is_seen_and_forgotten(robot: RobotServerBus, client: RobotBus) -> None:
+    again = endpoints.writer(robot.participant, endpoints.LOWSTATE)
+    until(lambda: len(client._lowstate.get_matched_publications()) == 2)
+    assert client.other_robots() == [], 'two writers of one program are one robot'
+    other = RobotServerBus(DOMAIN, 'lo')
+    names = until(client.other_robots)
+    until(lambda: len(client.other_robots()) == 6)
+    assert any(name.startswith('rt/lowstate (') for name in names)
+    assert client.foreign_writers() == []
+    other.close()
+    until(lambda: client.other_robots() == [])
+    del again
+
+
 def test_simulator_requests_are_answered(robot: RobotServerBus) -> None:
     sim = SimBus(DOMAIN, 'lo')
     with pytest.raises(SimulatorTimeoutError, match='no state with request'):

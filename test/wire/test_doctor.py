@@ -91,6 +91,15 @@ def test_a_writer_that_says_nothing():
     assert 'no sample arrives' in finding.found
 
 
+def test_two_robots_on_one_wire():
+    other = Offer('rt/lowstate', LOWSTATE.type_name, 'writer', 'simulator')
+    finding = find(look([*FULL, other]), 'rt/lowstate')
+    assert not finding.ok and 'two robots' in finding.found
+    assert 'simulator' in finding.remedy.split(': ')[1]
+    again = Offer('rt/lowstate', LOWSTATE.type_name, 'writer', 'robot')
+    assert look([*FULL, again]).ok, 'several writers of one program'
+
+
 def test_a_shared_ros_domain():
     assert not find(look(ros='0'), 'ROS_DOMAIN_ID').ok
 

@@ -134,6 +134,45 @@ def test_of_a_burst_without_stamps_the_newest_counts() -> None:
     assert all(frame.estimated for frame in frames)
 
 
+def test_a_frozen_camera_behind_a_stock_server_gives_one_frame() -> None:
+    """The vendor's server goes on sending the last picture that it has when a camera hangs."""
+    context = zmq.Context()
+    reply = json.dumps(stream_config({'head_camera': 12345}, 480, 640, 30)).encode()
+    request_port, publisher, thread = stock_server(context, reply)
+    client = CameraClient('127.0.0.1', CAMERAS[:1], request_port)
+    collect(client, 1, lambda: publisher.send(picture(1)))
+    time.sleep(0.2)
+    client.poll(0.0)  # what was sent before the client was heard
+    before = client.repeated['head']
+    sent = [picture(2)] * 20 + [picture(3)] + [picture(2)]
+    frames = []
+    for jpeg in sent:
+        publisher.send(jpeg)
+        frames += client.poll(1.0)
+    client.close()
+    thread.join()
+    context.destroy(linger=0)
+    assert [frame.jpeg for frame in frames] == [picture(2), picture(3), picture(2)]
+    assert client.repeated == {'head': before + 19}
+
+
+def test_a_stamped_frame_may_repeat_its_picture() -> None:
+    frames = burst([encode_stamp(picture(), 7, stamp_ns) for stamp_ns in range(3)])
+    assert [frame.stamp_ns for frame in frames if frame.seq] == [0, 1, 2]
+
+
+def test_a_message_of_several_parts_is_an_error() -> None:
+    context = zmq.Context()
+    reply = json.dumps(stream_config({'head_camera': 12345}, 480, 640, 30)).encode()
+    request_port, publisher, thread = stock_server(context, reply)
+    client = CameraClient('127.0.0.1', CAMERAS[:1], request_port)
+    with pytest.raises(StreamError, match='camera head: a message of 2 parts'):
+        collect(client, 1, lambda: publisher.send_multipart([picture(1), picture(2)]))
+    client.close()
+    thread.join()
+    context.destroy(linger=0)
+
+
 def test_client_started_first_finds_the_server() -> None:
     probe = CameraServer(ANY_PORTS, stream_config(ANY_PORTS, 24, 32, 20.0), request_port=0)
     ports, request_port = probe.ports, probe.request_port

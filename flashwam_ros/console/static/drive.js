@@ -2,7 +2,8 @@
 // Teleoperation: keys, pads (mouse, touch) and gamepads into the commands of teleop/web.py.
 //
 // Nothing moves unless something is held: the space key, a pad, a grip button or the pad's shoulder.
-// Whatever is held is let go when the page loses focus or the connection.
+// Whatever is held is let go when the page loses focus or the connection. Nothing counts as held
+// while the connection is slow or a contact sheet lies over the cameras.
 
 import { Link, post } from './link.js';
 import { find, onPress, write } from './dom.js';
@@ -21,6 +22,7 @@ const OTHERS = ['Space', 'ShiftLeft', 'ShiftRight', 'KeyN', 'KeyM', 'KeyH', 'Key
 // Positive x of a pad is right on the screen, positive y up; left is positive on the robot.
 const PAD_SIGN = { y: -1, yaw: -1, x: 1, z: 1 };
 const DEADZONE = 0.1;
+const SLEPT_MS = 1000;
 
 const clamp = (value) => Math.max(-1, Math.min(1, value));
 const past = (value) => (Math.abs(value) < DEADZONE ? 0 : value);
@@ -28,7 +30,8 @@ const past = (value) => (Math.abs(value) < DEADZONE ? 0 : value);
 export class Drive {
   constructor(about, tell) {
     Object.assign(this, { about, tell, on: false, arm: 'right', paused: false, seq: 0 });
-    this.client = `page-${Math.random().toString(36).slice(2, 10)}`;
+    Object.assign(this, { slow: false, anew: true, ahead: null });
+    this.client = newClient();
     this.keys = new Set();
     this.pads = new Map();
     this.holds = new Set();
@@ -83,6 +86,7 @@ export class Drive {
   // ---- what is held ----
 
   letGo() {
+    this.anew = true;
     this.keys.clear();
     this.holds.clear();
     for (const pad of this.pads.keys()) centre(pad);
@@ -147,10 +151,12 @@ export class Drive {
       this.buttons[name] = now;
       return fresh;
     };
+    // What it held when everything was let go counts only after it was let go there, too.
+    this.anew &&= pressed(5) || pressed(3);
     if (once('pause', 9)) this.pause(!this.paused);
     if (once('select', 8)) this.choose({ left: 'right', right: 'both', both: 'left' }[this.arm]);
     return {
-      clutch: pressed(5), slow: pressed(4), home: pressed(3), opening: pressed(1) - pressed(0),
+      clutch: pressed(5) && !this.anew, slow: pressed(4), home: pressed(3) && !this.anew, opening: pressed(1) - pressed(0),
       axes: {
         x: -past(pad.axes[1]), y: -past(pad.axes[0]), z: -past(pad.axes[3]), yaw: -past(pad.axes[2]),
         pitch: pressed(12) - pressed(13), roll: pressed(15) - pressed(14),
@@ -178,7 +184,20 @@ export class Drive {
     };
   }
 
+  // The clock of the commands stands still while the computer sleeps, so that all later ones would
+  // count as late for good: a new name starts anew. A slow connection cannot bring this about.
+  noticeSleep() {
+    const ahead = Date.now() - performance.now();
+    if (this.ahead !== null && Math.abs(ahead - this.ahead) > SLEPT_MS) {
+      this.letGo();
+      this.client = newClient();
+    }
+    this.ahead = ahead;
+  }
+
   text() {
+    this.noticeSleep();
+    if (this.slow || find('sheet').open) this.letGo();
     const { clutch, home, axes, opening, factor } = this.command();
     const { speeds } = this.about;
     const twist = [
@@ -201,6 +220,7 @@ export class Drive {
   }
 }
 
+function newClient() { return `page-${Math.random().toString(36).slice(2, 10)}`; }
 function centre(pad) { pad.lastElementChild.style.transform = ''; }
 function typing(target) {
   return target instanceof Element && target.matches('textarea, select, input:not([type=range])');

@@ -90,5 +90,6 @@ function fill(card, row) {
 function sheet(name) {
   const dialog = find('sheet');
   dialog.querySelector('img').src = `/api/episodes/${encodeURIComponent(name)}/sheet.jpg`;
-  dialog.showModal();
+  // Not modal: a modal dialog takes the clicks from everything else, STOP among it.
+  dialog.show();
 }

@@ -12,6 +12,10 @@ const ASK_MS = 100;
 const HIDDEN_MS = 1000;
 const LOST_S = 1.0;
 const DROP_S = 2.5;
+// There and back. Slower than this, letting go would act too late; a quick link over half the
+// world takes 0.3 s.
+const SLOW_MS = 500;
+const TRIPS = 5;
 const STOP_MS = 1500;
 const DOUBLE_MS = 350;
 const LIST_MS = 10000;
@@ -25,6 +29,9 @@ let told = { text: '', until: 0 };
 let stopped = -DOUBLE_MS;
 let episode = '';
 let lostSince = null;
+let asked = 0;
+let trouble = '';
+const trips = [];
 let cameras, drive, episodes, joints, state;
 
 function tell(answer) {
@@ -38,8 +45,9 @@ async function stop() {
   // A double press is one press: the second one would let go of the arms.
   if (performance.now() - stopped < DOUBLE_MS) return;
   stopped = performance.now();
+  const sent = post('/api/do/stop', {}, STOP_MS);
   drive?.letGo();
-  const answer = await post('/api/do/stop', {}, STOP_MS);
+  const answer = await sent;
   if (!answer.ok) tell({ ok: false, message: `STOP DID NOT GET THROUGH (${answer.message}). Use the robot's remote.` });
 }
 
@@ -50,11 +58,16 @@ function stopButton(driver) {
 
 // ---- the state ----
 
-function ask() { state.send('next'); }
+function ask() {
+  asked = performance.now();
+  state.send('next');
+}
 
 function show(text) {
   snapshot = JSON.parse(text);
   heard = performance.now();
+  trips.push(heard - asked);
+  if (trips.length > TRIPS) trips.shift();
   transit.note(snapshot.t_ms);
   draw();
   setTimeout(ask, document.hidden ? HIDDEN_MS : ASK_MS);
@@ -76,21 +89,27 @@ function draw() {
 
 function recorder(value) {
   panels.recorder(value);
-  const on = value.state === 'recording';
+  const closing = value.state === 'closing';
+  const on = closing || value.state === 'recording';
   const name = value.episode.split('/').at(-1).replace(/\.mcap(\.part)?$/, '');
   if (name !== episode || on !== find('record').disabled) episodes.load();
   episode = name;
   find('record').disabled = on;
-  find('end').disabled = !on || value.kind !== 'manual';
+  find('end').disabled = !on || closing || value.kind !== 'manual';
   for (const button of document.querySelectorAll('#recorder [data-label]')) {
     const both = button.dataset.label === 'keep' || button.dataset.label === 'discard';
-    button.disabled = !episode || (on && !(both && value.kind === 'manual'));
+    button.disabled = !episode || closing || (on && !(both && value.kind === 'manual'));
   }
 }
 
 // Ages grow without any message: what was shown as live a moment ago greys out by itself.
 function tick() {
   const silent = (performance.now() - heard) / 1000;
+  if (!state) {
+    if (about === null && silent > LOST_S) trouble = `The console has not answered for ${seconds(silent)}: nothing but STOP can work yet.`;
+    banner('', trouble);
+    return;
+  }
   for (const part of document.querySelectorAll('[data-part]')) {
     const name = part.dataset.part;
     const age = ageOf(name);
@@ -112,6 +131,10 @@ function connection(silent) {
   const lost = silent > LOST_S;
   // What is held now must not count when the connection comes back.
   if (lost) drive?.letGo();
+  // One answer may be late; a connection is slow when none of the last ones came in time.
+  const trip = Math.min(...trips);
+  const slow = trips.length === TRIPS && trip > SLOW_MS;
+  if (drive) drive.slow = slow;
   const chip = find('connection');
   chip.className = `chip ${lost ? 'bad' : 'good'}`;
   write(chip, lost ? 'not connected' : about.robot === 'twin' ? 'simulated robot' : 'robot');
@@ -123,10 +146,16 @@ function connection(silent) {
   const since = lostSince === null ? silent : (performance.now() - lostSince) / 1000;
   const text = lost || lostSince !== null
     ? `No connection for ${seconds(since)}: everything here is old, and nothing that you press arrives. The robot's remote stops it.`
-    : performance.now() < told.until ? told.text : '';
+    : '';
+  banner(text, slow ? `The connection takes ${seconds(trip / 1000)} there and back: what is shown is late, and nothing can be driven.` : trouble);
+}
+
+function banner(urgent, lasting) {
+  const text = urgent || (performance.now() < told.until && told.text) || lasting;
   find('banner').hidden = !text;
   write(find('banner'), text);
 }
+
 // ---- reset ----
 
 function reset() {
@@ -171,10 +200,19 @@ function reset() {
 
 // ---- recording ----
 
+function remembered(name) {
+  // Not where the browser keeps no data of this page.
+  try { return localStorage.getItem(name) ?? ''; } catch (error) { return ''; }
+}
+
+function remember(name, value) {
+  try { localStorage.setItem(name, value); } catch (error) { /* see above */ }
+}
+
 function recording() {
   find('prompt').value = about.prompt;
-  find('operator').value = localStorage.getItem('operator') ?? '';
-  find('operator').addEventListener('change', () => localStorage.setItem('operator', find('operator').value));
+  find('operator').value = remembered('operator');
+  find('operator').addEventListener('change', () => remember('operator', find('operator').value));
   const operator = () => find('operator').value;
   onPress(find('record'), () => post('/api/do/record', { prompt: find('prompt').value, operator: operator() }), tell);
   onPress(find('end'), () => post('/api/do/end'), tell);
@@ -188,7 +226,7 @@ function recording() {
   }
 }
 
-async function start() {
+async function prepare() {
   while (about === null) {
     try {
       about = await (await fetch('/api/about', { signal: AbortSignal.timeout(5000) })).json();
@@ -196,23 +234,38 @@ async function start() {
       await new Promise((done) => { setTimeout(done, 1000); });
     }
   }
+  heard = performance.now();
+  trouble = '';
   write(find('task'), words(about.task));
   find('study').hidden = !about.study_url;
   if (about.study_url) find('study').href = about.study_url;
   cameras = new Cameras(about.cameras, about.stale_s.camera);
   joints = new panels.Joints(about.channels);
   episodes = new Episodes(tell);
-  if (about.device === 'web') drive = new Drive(about, tell);
   reset();
   recording();
-  find('stop').addEventListener('click', stop);
-  window.addEventListener('keydown', (event) => {
-    if (event.code === 'Escape' && !event.repeat && !find('sheet').open) { event.preventDefault(); stop(); }
-  });
   state = new Link('/ws/state', { open: () => { transit.reset(); ask(); episodes.load(); }, message: show });
-  setInterval(tick, 100);
+  // Last: nobody drives from a page that is not whole.
+  if (about.device === 'web') drive = new Drive(about, tell);
   setInterval(() => { if (!document.hidden) episodes.load(); }, LIST_MS);
   window.console_page = { age: ageOf, value: valueOf, drive, cameras };
+}
+
+async function start() {
+  // STOP first: it waits for nothing, and nothing that fails below takes it away.
+  find('stop').addEventListener('click', stop);
+  window.addEventListener('keydown', (event) => {
+    if (event.code !== 'Escape' || event.repeat) return;
+    event.preventDefault();
+    stop();
+    find('sheet').close();
+  });
+  setInterval(tick, 100);
+  try {
+    await prepare();
+  } catch (error) {
+    trouble = `This page did not get ready (${error.message}): STOP works, do not drive from it. Load it again.`;
+  }
 }
 
 start();
