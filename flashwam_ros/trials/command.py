@@ -113,8 +113,11 @@ def progress(compiled: CompiledStudy) -> str:
     study, done = compiled.study, read_journal(compiled.folder)
     per_task = len(study.arms) * study.rollouts
     lines = [f'{study.name}  {compiled.sha256[:12]}  {study.count} trials, {len(study.arms)} arms']
+    # The last word on each: an operator may void what was recorded, or undo it.
+    last = {entry['trial']: entry for entry in done
+            if entry['kind'] in (entries.RECORDED, entries.VOIDED)}
     for task in study.tasks:
-        kinds = [entry['kind'] for entry in done if entry.get('task') == task]
+        kinds = [entry['kind'] for entry in last.values() if entry['task'] == task]
         lines.append(f'  {task:<13}{kinds.count(entries.RECORDED):>4} of {per_task} done, '
                      f'{kinds.count(entries.VOIDED)} void and repeated')
     return '\n'.join(lines)

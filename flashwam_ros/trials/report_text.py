@@ -142,7 +142,8 @@ def _validity(figures: Mapping) -> list[Block]:
                      share_cell(cell), reasons or '-',
                      _percent(cell['arm_limited_share']), _percent(cell['limited_share'])])
     limits = ', '.join(f'{name} {value:g}' for name, value in figures['validity_limits'].items())
-    voids = Counter((void['task'], void['reason'].split(':')[0]) for void in figures['void'])
+    voids = Counter((void['task'], void['arm'], _short(void['reason']))
+                    for void in figures['void'])
     blocks: list[Block] = [
         Paragraph('A rollout is deployment-valid when it was run as a deployment would be, by '
                   f'measurement; limits stated beforehand: {limits}. A rollout may have several '
@@ -152,9 +153,14 @@ def _validity(figures: Mapping) -> list[Block]:
                'reasons (rollouts)', 'limiter at work on arms', 'on arms or grippers'],
               rows)]  # fmt: skip
     if voids:
-        blocks.append(Table(['void trials: task', 'reason', 'trials'], [
-            [task, reason, count] for (task, reason), count in voids.most_common()]))
+        blocks.append(Table(['void trials: task', 'arm', 'reason', 'trials'], [
+            [*which, count] for which, count in voids.most_common()]))
     return blocks
+
+
+def _short(reason: str) -> str:
+    """Without what was measured: `nothing moved: preflight: battery 12 %` and its like are one."""
+    return ': '.join(reason.split(': ')[:2])
 
 
 def _percent(share: float | None) -> str:

@@ -12,7 +12,8 @@ The order of writing is what makes that true, for every trial:
 
 Whoever comes after a kill settles what is open in the store: finished is recorded, begun is looked
 for among the rollouts, and what left nothing is voided with its reason and comes again at the end
-of its block. The store itself refuses a second trial of a slot.
+of its block; so is what an operator started before this runner was there. The store itself refuses
+a second trial of a slot.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from typing import Any, Protocol
 from flashwam_ros.trials import journal as entries
 from flashwam_ros.trials.compiled import CompiledStudy, arm_name
 from flashwam_ros.trials.journal import Journal
-from flashwam_ros.trials.scoring import Score, score, void_reason
-from flashwam_ros.trials.store import Store
+from flashwam_ros.trials.scoring import Score, preflight_passed, score, void_reason
+from flashwam_ros.trials.store import Store, StoreError
 from flashwam_ros.trials.study import OPERATOR, StudyError
 from flashwam_ros.trials.validity import CANCELLED, deployment
 from flashwam_ros.twin.tasks import TASKS
@@ -35,9 +36,12 @@ from flashwam_ros.twin.tasks import TASKS
 MOST_VOIDS = 3
 TRIES = 5
 PAUSE_S = 5.0
-RUNNING = 'running'
+RUNNING, COMPLETED, INVALID = 'running', 'completed', 'invalid'
+RUNNER = 'runner'
 _POLL_S = 0.5
 _FILM = 'rollout.mp4'
+_ENDED = (CANCELLED, 'interrupted')
+_TOO_EARLY = 'started before the runner was there: press Start again'
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,39 @@ class Rig(Protocol):
 
     def recover(self, trial: str) -> Mapping[str, Any] | None:
         """The summary of a trial that somebody else began, waiting while it runs; else None."""
+
+
+class _Ending:
+    """Whether a rollout shall end early, and who was the first to want that.
+
+    Args:
+        stopped: whether the runner stops.
+        pressed: whether the operator has pressed Stop, as the store says.
+
+    Attributes:
+        by: `OPERATOR` or `RUNNER`, '' while nobody wants it.
+    """
+
+    def __init__(self, stopped: Callable[[], bool], pressed: Callable[[], bool]):
+        self._stopped, self._pressed = stopped, pressed
+        self._asked, self.by = 0.0, ''
+
+    def __call__(self) -> bool:
+        self.by = self.by or self._who()
+        return bool(self.by)
+
+    def _who(self) -> str:
+        stopped = self._stopped()
+        # Asked anew when the runner stops: a Stop just before it must not make the trial void.
+        if stopped or time.monotonic() - self._asked > _POLL_S:
+            self._asked = time.monotonic()
+            try:
+                if self._pressed():
+                    return OPERATOR
+            except StoreError:
+                if not stopped:  # without the store the arms are stopped all the same
+                    raise
+        return RUNNER if stopped else ''
 
 
 class StudyRunner:
@@ -145,27 +182,38 @@ class StudyRunner:
         """Bring store and journal together; how many trials were recorded by that."""
         store, count = self._stores[task], 0
         for trial in store.trials():
-            name = trial['trial_id']
-            if trial['status'] != RUNNING:
-                self._attach_film(store, trial)
-                continue
+            name, running = trial['trial_id'], trial['status'] == RUNNING
             finished = self._journal.of(name, entries.FINISHED)
-            begun = self._journal.of(name, entries.BEGUN)
-            if begun is None:
-                continue  # nothing moved for it: it goes on as it is
-            summary = finished['summary'] if finished else self._rig.recover(name)
-            if summary is None:
-                self._void(task, trial, 'the runner was killed and nothing of it was found')
-                continue
-            self._say(f'{task} trial {trial["slot"]["seq"]}: finished before the interruption')
-            if finished is None:
-                self._note_finished(task, trial, summary)
-            count += self._record(task, trial, summary)
+            if not running and (finished is None or self._last_word(name)):
+                self._close(task, trial)
+            elif running and self._journal.of(name, entries.BEGUN) is None:
+                # In the twin it goes on as it is. An operator may stand at the robot by now.
+                if self._by_operator:
+                    self._void(task, trial, _TOO_EARLY)
+            else:
+                count += self._settle_begun(task, trial, finished)
         for session in self._open_sessions(task):
             if not any(t['status'] == RUNNING and t['session_id'] == session
                        for t in store.trials()):
                 self._end_session(task, session)
         return count
+
+    def _settle_begun(self, task: str, trial: Mapping[str, Any],
+                      finished: Mapping[str, Any] | None) -> int:
+        """1 for a trial that counts, 0 for a void one."""
+        summary = finished['summary'] if finished else self._rig.recover(trial['trial_id'])
+        if summary is None:
+            self._void(task, trial, 'the runner was killed and nothing of it was found')
+            return 0
+        self._say(f'{task} trial {trial["slot"]["seq"]}: finished before the interruption')
+        ended_by = (finished or {}).get('ended_by')
+        if ended_by is None:
+            # Killed before it could say why it took the goal back: was there a Stop?
+            pressed = trial['ended_at'] and summary['reason'].startswith(CANCELLED)
+            ended_by = OPERATOR if pressed else RUNNER
+        if finished is None:
+            self._note_finished(task, trial, summary, ended_by)
+        return self._record(task, trial, summary, ended_by)
 
     def _open_sessions(self, task: str) -> list[str]:
         mine = [entry for entry in self._journal.entries
@@ -231,9 +279,10 @@ class StudyRunner:
             time_limit_s=self._study.time_limit_s(task), arm=arm_name(task, code),
             execution=self._study.arm(self._sealed[task][code]).execution,
         )  # fmt: skip
-        summary = self._first_that_starts(request, self._stopper(task, name))
-        self._note_finished(task, trial, summary)
-        return self._record(task, trial, summary)
+        ending = self._ending(task, name)
+        summary = self._first_that_starts(request, ending)
+        self._note_finished(task, trial, summary, ending.by)
+        return self._record(task, trial, summary, ending.by)
 
     def _first_that_starts(
         self, request: TrialRequest, stop: Callable[[], bool]
@@ -252,36 +301,40 @@ class StudyRunner:
             time.sleep(PAUSE_S)
         return summary
 
-    def _stopper(self, task: str, name: str) -> Callable[[], bool]:
-        """Whether the rollout shall end early: the runner stops, or the operator pressed Stop."""
-        if not self._by_operator:
-            return self._stop
-        store, asked = self._stores[task], [0.0, False]
+    def _ending(self, task: str, name: str) -> _Ending:
+        """Of the rollout: the runner stops, or the operator pressed Stop."""
+        store = self._stores[task]
+        return _Ending(self._stop, lambda: self._by_operator
+                       and store.trial(name)['ended_at'] is not None)
 
-        def stop() -> bool:
-            if not asked[1] and time.monotonic() - asked[0] > _POLL_S:
-                trial = store.trial(name)
-                asked[:] = time.monotonic(), trial['ended_at'] is not None
-            return bool(asked[1]) or self._stop()
-
-        return stop
-
-    def _note_finished(self, task: str, trial: Mapping[str, Any],
-                       summary: Mapping[str, Any]) -> None:
+    def _note_finished(self, task: str, trial: Mapping[str, Any], summary: Mapping[str, Any],
+                       ended_by: str) -> None:
         self._journal.add(
             entries.FINISHED, trial=trial['trial_id'], task=task,
             code=trial['slot']['blind_code'], seed=int(trial['slot']['factors']['seed']),
             summary=dict(summary),
+            ended_by=ended_by if summary['reason'].startswith(_ENDED) else '',
             not_deployment=deployment(summary, self._study.validity, self._by_operator),
         )  # fmt: skip
 
-    def _record(self, task: str, trial: Mapping[str, Any], summary: Mapping[str, Any]) -> int:
+    def _void_reason(self, summary: Mapping[str, Any], ended_by: str) -> str:
+        """As `void_reason`, and by who ended it: an operator's Stop ends every trial.
+
+        Were it void, whoever stops the runner before the label could drop failures.
+        """
+        ended = summary['reason'].startswith(_ENDED)
+        if ended and ended_by == OPERATOR and preflight_passed(summary):
+            return ''
         void = void_reason(summary)
-        # Where no operator ends trials, nobody but the runner takes a goal back; it may have died
-        # since.
-        stopped = self._stop() or not self._by_operator
+        # Where no operator ends trials, nobody but the runner takes a goal back.
+        stopped = ended_by == RUNNER or not self._by_operator
         if not void and stopped and summary['reason'].startswith(CANCELLED):
             void = 'the runner was stopped'
+        return void
+
+    def _record(self, task: str, trial: Mapping[str, Any], summary: Mapping[str, Any],
+                ended_by: str) -> int:
+        void = self._void_reason(summary, ended_by)
         if void:
             self._void(task, trial, void)
             return 0
@@ -298,14 +351,30 @@ class StudyRunner:
         trial = store.trial(name)
         if trial['status'] == RUNNING:
             return 0  # the operator has not labelled it; it is settled next time
-        self._attach_film(store, trial)
-        self._journal.add(entries.RECORDED, trial=name, task=task)
-        return int(trial['status'] == 'completed')
+        self._close(task, trial)
+        return int(trial['status'] == COMPLETED)
+
+    def _close(self, task: str, trial: Mapping[str, Any]) -> None:
+        """Film and journal of a trial that runs no more in the store; each once."""
+        self._attach_film(self._stores[task], trial)
+        name, void = trial['trial_id'], trial['status'] == INVALID
+        word = entries.VOIDED if void else entries.RECORDED
+        if self._last_word(name) != word:
+            reason = {'reason': trial['invalid_reason'] or ''} if void else {}
+            self._journal.add(word, trial=name, task=task, **reason)
+
+    def _last_word(self, name: str) -> str:
+        """What became of a trial as the journal has it, '' while it is open there."""
+        return next((entry['kind'] for entry in reversed(self._journal.entries)
+                     if entry.get('trial') == name
+                     and entry['kind'] in (entries.RECORDED, entries.VOIDED)), '')
 
     def _await_label(self, store: Store, name: str) -> None:
         """Stop its clock, then wait for the operator to say in the console how it went."""
         trial = store.trial(name)
-        if trial['status'] == RUNNING and trial['ended_at'] is None:
+        if trial['status'] != RUNNING:
+            return
+        if trial['ended_at'] is None:
             store.stop_trial(trial)
         self._say('label this trial in the console')
         while store.trial(name)['status'] == RUNNING and not self._stop():
@@ -314,7 +383,7 @@ class StudyRunner:
     def _void(self, task: str, trial: Mapping[str, Any], reason: str) -> None:
         store, name = self._stores[task], trial['trial_id']
         trial = store.trial(name)
-        if trial['status'] == RUNNING:
+        if trial['status'] != INVALID:  # a label given meanwhile does not make it a trial
             store.void_trial(trial, reason[:500])
         self._journal.add(entries.VOIDED, trial=name, task=task, reason=reason)
         self._say(f'{task} trial {trial["slot"]["seq"]} is void and comes again: {reason}')
@@ -323,7 +392,7 @@ class StudyRunner:
         """Once; a trial of somebody else's, or without a film, has none."""
         finished = self._journal.of(trial['trial_id'], entries.FINISHED)
         folder = (finished or {}).get('summary', {}).get('folder')
-        if trial['media'] or not folder or trial['status'] != 'completed':
+        if trial['media'] or not folder or trial['status'] != COMPLETED:
             return
         film = Path(folder) / _FILM
         if film.is_file():

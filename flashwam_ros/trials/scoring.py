@@ -10,6 +10,9 @@ from typing import Any
 
 from flashwam_ros.trials.validity import STOP_WORDS
 
+_POLICY_WORDS = ('policy', 'no_first_chunk')
+"""How a reason begins where an arm's model, its server or the policy node failed."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -49,7 +52,8 @@ def _termination(summary: Mapping[str, Any]) -> str:
         return 'operator_stop'
     if reason.startswith('tracking'):
         return 'safety_stop'
-    if summary['verdict'] == 'invalid' and not reason.startswith(('policy', 'real_time_factor')):
+    if summary['verdict'] == 'invalid' and not reason.startswith(
+            (*_POLICY_WORDS, 'real_time_factor')):
         return 'robot_fault'
     return 'other'
 
@@ -58,11 +62,24 @@ def void_reason(summary: Mapping[str, Any]) -> str:
     """Why this was no trial at all: the arms never moved for it, or the machine was stopped.
 
     Such a trial is voided and its slot run again; '' for a trial that counts, whatever came of it.
+    An arm whose model fails to begin has failed: run again until it works, it would look better
+    than it is. That is so from a green preflight on, which finds a server that was forgotten.
     """
     if summary['verdict'] != 'invalid' or summary['predicate']:
         return ''
-    if summary['first_action_s'] is None:
+    if summary['first_action_s'] is None and not _failed_to_begin(summary):
         return f'nothing moved: {summary["reason"]}'
     if summary['reason'].startswith('interrupted'):
         return summary['reason']
     return ''
+
+
+def preflight_passed(summary: Mapping[str, Any]) -> bool:
+    """Whether the preflight let it begin; a rig that has none says nothing of it."""
+    if 'preflight' not in summary:
+        return True
+    return bool((summary['preflight'] or {}).get('ok'))
+
+
+def _failed_to_begin(summary: Mapping[str, Any]) -> bool:
+    return preflight_passed(summary) and summary['reason'].startswith(_POLICY_WORDS)

@@ -152,6 +152,19 @@ def test_pages_have_every_part_in_both_forms(study, trials, tmp_path):
     assert 'NOT COMPLETE' not in text
 
 
+def test_voids_are_told_per_arm(study, trials, tmp_path):
+    reasons = ['nothing moved: preflight: battery 12 %', 'nothing moved: preflight: battery 11 %',
+               'the runner was stopped']
+    found = figures(study, trials, [{'task': 'red_bottle', 'arm': 'ahead', 'reason': reason}
+                                    for reason in reasons])
+    page = blocks(found, {}, dict.fromkeys(('success', 'funnel', 'time'), tmp_path), {}, {})
+    (table,) = [block for block in page if isinstance(block, pages.Table)
+                and block.columns[0].startswith('void')]
+    assert table.columns[1] == 'arm'
+    assert table.rows == [['red_bottle', 'ahead', 'nothing moved: preflight', 2],
+                          ['red_bottle', 'ahead', 'the runner was stopped', 1]]
+
+
 def test_an_incomplete_study_says_so(study, trials, tmp_path):
     found = figures(study, trials[:-1], [])
     page = blocks(found, {'rehearsal': True}, dict.fromkeys(('success', 'funnel', 'time'),

@@ -3,7 +3,8 @@
 """The runner against fieldtrial's own store: order, voids, operators, and kills at any moment.
 
 Regressions pinned: nothing finished is lost, and no trial that finished is run again, wherever a
-SIGKILL falls.
+SIGKILL falls; a trial that the operator ended is not void where the runner was stopped before its
+label; a Start from before the runner moves nothing; what the store had before a kill is counted.
 """
 
 import os
@@ -225,6 +226,19 @@ def test_a_fault_in_motion_counts_and_is_not_deployment_valid(desk):
     assert {tuple(e['not_deployment']) for e in finished} == {('fault',)}
 
 
+def test_an_arm_that_fails_to_begin_has_failed(desk):
+    compiled, store = desk.study()
+
+    def outcome(request):
+        return summary_of(request, success=False, moved=False, verdict='invalid',
+                          reason='policy: it could not be asked', preflight={'ok': True})
+
+    assert desk.run(compiled, store, PaperRig(compiled.folder, outcome))[0] == 4
+    assert {(t['status'], t['termination']) for t in store.trials()} == {('completed', 'other')}
+    finished = [e for e in read_journal(compiled.folder) if e['kind'] == 'finished']
+    assert {tuple(e['not_deployment']) for e in finished} == {('fault',)}
+
+
 def test_most_and_stop(desk):
     compiled, store = desk.study()
     assert desk.run(compiled, store, most=1)[0] == 1
@@ -299,7 +313,6 @@ class Operator:
     def __init__(self, store):
         self.store = store
         self.session = store.start_session('ana', 'rig')
-        self.start()
 
     def start(self):
         slot = self.store.next()
@@ -310,7 +323,8 @@ class Operator:
             if trial['status'] == 'running' and trial['ended_at']:
                 self.store.complete_trial(trial, stage='grasped', termination='stuck', notes='',
                                           duration_s=3.0)  # fmt: skip
-                self.start()
+        if not any(trial['status'] == 'running' for trial in self.store.trials()):
+            self.start()
 
 
 def test_an_operator_starts_and_labels(desk, monkeypatch):
@@ -342,6 +356,133 @@ def test_an_operators_stop_ends_the_rollout_and_counts(desk, monkeypatch):
     assert {tuple(e['not_deployment']) for e in finished} == {()}, 'it ends every trial'
 
 
+@pytest.fixture
+def session(desk, monkeypatch):
+    """(study, its store, the operator, who stops the runner) with `score: operator`."""
+    compiled, store = desk.study(score='operator')
+    operator = Operator(store)
+    monkeypatch.setattr(runner_module.time, 'sleep', operator.label)
+    return compiled, store, operator, threading.Event()
+
+
+class CancelledRig(PaperRig):
+    """A rollout in which something happens before the runner takes its goal back.
+
+    Args:
+        folder: of the study.
+        before: called with the trial's name before the goal is taken back.
+        after: likewise, while plot and film are drawn.
+        stopped: the runner is asked to stop once `before` is over.
+    """
+
+    def __init__(self, folder, stopped, before=lambda name: None, after=lambda name: None):
+        super().__init__(folder, lambda request: summary_of(
+            request, success=False, verdict='invalid', reason='cancelled'))
+        self.stopped, self.before, self.after = stopped, before, after
+
+    def run(self, request, stop):
+        assert not stop()
+        self.before(request.trial)
+        self.stopped.set()
+        assert stop()
+        summary = super().run(request, stop)
+        self.after(request.trial)
+        return summary
+
+
+def test_an_operators_stop_counts_when_the_runner_is_stopped_before_the_label(desk, session):
+    compiled, store, operator, stopped = session
+    rig = CancelledRig(compiled.folder, stopped,
+                       before=lambda name: store.stop_trial(store.trial(name)))
+    assert desk.run(compiled, store, rig, stopped.is_set)[0] == 0
+    (trial,) = store.trials()
+    assert trial['status'] == 'running' and trial['ended_at']
+    (finished,) = [e for e in read_journal(compiled.folder) if e['kind'] == 'finished']
+    assert finished['ended_by'] == 'operator'
+    count, lines = desk.run(compiled, store, most=1)
+    assert count == 1 and 'label this trial in the console' in lines
+    assert store.trial(trial['trial_id'])['status'] == 'completed'
+    assert list(moved(compiled)[1].values()) == [1], 'the scene was run again'
+
+
+@pytest.mark.parametrize('labelled', [False, True])
+def test_what_the_runner_cut_short_is_void_whatever_the_operator_does_then(desk, session,
+                                                                           labelled):
+    compiled, store, operator, stopped = session
+
+    def after(name):
+        if labelled:
+            store.stop_trial(store.trial(name))
+            operator.label()
+
+    rig = CancelledRig(compiled.folder, stopped, after=after)
+    assert desk.run(compiled, store, rig, stopped.is_set)[0] == 0
+    trial = store.trials()[0]
+    assert (trial['status'], trial['invalid_reason']) == ('invalid', 'the runner was stopped')
+
+
+@pytest.mark.parametrize('labelled', [False, True])
+def test_what_the_runner_cut_short_is_void_after_a_kill_too(desk, session, labelled):
+    compiled, store, operator, stopped = session
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Store, 'void_trial', killed)
+        desk.run(compiled, store, CancelledRig(compiled.folder, stopped), stopped.is_set)
+    (trial,) = store.trials()
+    assert trial['status'] == 'running'
+    if labelled:
+        store.stop_trial(trial)
+        operator.label()
+    desk.run(compiled, store, most=1)
+    trial = store.trial(trial['trial_id'])
+    assert (trial['status'], trial['invalid_reason']) == ('invalid', 'the runner was stopped')
+
+
+@pytest.mark.parametrize(('pressed', 'status'), [(True, 'completed'), (False, 'invalid')])
+def test_a_runner_killed_before_it_could_say_who_ended_it(desk, session, pressed, status):
+    compiled, store, operator, stopped = session
+
+    def before(name):
+        if pressed:
+            store.stop_trial(store.trial(name))
+
+    with pytest.raises(Killed):
+        desk.run(compiled, store, CancelledRig(compiled.folder, stopped, before, killed),
+                 stopped.is_set)
+    (trial,) = store.trials()
+    desk.run(compiled, store, most=1)
+    assert store.trial(trial['trial_id'])['status'] == status
+
+
+def test_a_stop_of_the_runner_ends_the_rollout_without_the_store_too():
+    def gone():
+        raise StoreError('no answer')
+
+    ending = runner_module._Ending(lambda: True, gone)
+    assert ending() and ending.by == 'runner'
+    with pytest.raises(StoreError):
+        runner_module._Ending(lambda: False, gone)()
+
+
+def test_a_start_from_before_the_runner_moves_nothing(desk, session):
+    compiled, store, operator, _ = session
+    early = operator.start()['trial_id']
+    count, lines = desk.run(compiled, store)
+    assert count == 4
+    trial = store.trial(early)
+    assert trial['status'] == 'invalid'
+    assert trial['invalid_reason'] == 'started before the runner was there: press Start again'
+    assert early not in moved(compiled)[1]
+    assert any('press Start again' in line for line in lines)
+    check_complete(compiled, store)
+
+
+def test_in_the_twin_a_trial_that_nothing_moved_for_goes_on(desk):
+    compiled, store = desk.study()
+    early = store.start_trial(store.next()['slot_id'], store.start_session('a', 'twin'))
+    assert desk.run(compiled, store)[0] == 4
+    assert store.trial(early['trial_id'])['status'] == 'completed'
+
+
 def test_a_cancelled_trial_of_a_runner_that_died_is_void_not_a_failure(desk):
     compiled, store = desk.study()
 
@@ -366,6 +507,52 @@ def test_a_cancelled_trial_of_a_runner_that_died_is_void_not_a_failure(desk):
 
 class Killed(BaseException):
     """Stands for SIGKILL: nothing in the runner may catch it."""
+
+
+def killed(*_, **__):
+    raise Killed
+
+
+@pytest.mark.parametrize(('write', 'done'), [
+    ('complete_trial', '4 of 4 done, 0 void'), ('void_trial', '4 of 4 done, 1 void'),
+])  # fmt: skip
+def test_status_knows_what_the_store_had_before_the_kill(desk, write, done):
+    compiled, store = desk.study()
+    moves = iter([True, True, True, write != 'void_trial'])
+
+    def outcome(request):
+        return summary_of(request) if next(moves, True) else summary_of(
+            request, success=False, moved=False, verdict='invalid', reason='no wire')
+
+    original, calls = getattr(Store, write), []
+
+    def then_killed(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        calls.append(args)
+        if write == 'void_trial' or len(calls) == 4:
+            raise Killed
+
+    rig = PaperRig(compiled.folder, outcome)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Store, write, then_killed)
+        desk.run(compiled, store, rig)
+    assert '3 of 4 done, 0 void' in command.progress(compiled)
+    desk.run(compiled, store, rig)
+    assert done in command.progress(compiled)
+    desk.run(compiled, store, rig)
+    words = [e['trial'] for e in read_journal(compiled.folder)
+             if e['kind'] in ('recorded', 'voided')]
+    assert sorted(words) == sorted(t['trial_id'] for t in store.trials()), 'each once'
+
+
+def test_status_knows_what_was_voided_in_the_console_later(desk):
+    compiled, store = desk.study()
+    desk.run(compiled, store)
+    store.void_trial(store.trials()[0], 'the wrong bottle')
+    desk.run(compiled, store, stop=lambda: True)
+    assert '3 of 4 done, 1 void' in command.progress(compiled)
+    desk.run(compiled, store)
+    assert '4 of 4 done, 1 void' in command.progress(compiled)
 
 
 def interrupt(monkeypatch, at):

@@ -33,6 +33,8 @@ INVALID = {'success': False, 'verdict': 'invalid'}
     ({'success': False, 'events': ['stop: stop service']}, {'operator_stop'}),
     ({**INVALID, 'reason': 'state_lost'}, {'fault'}),
     ({**INVALID, 'reason': 'state_lost', 'late_chunks': 2}, {'fault', 'late_chunk'}),
+    ({**INVALID, 'moved': False, 'reason': 'policy: it could not be asked'}, {'fault'}),
+    ({**INVALID, 'moved': False, 'reason': 'no_first_chunk: nothing'}, {'fault'}),
     ({'success': False, 'reason': 'tracking: left elbow'}, set()),
 ])  # fmt: skip
 def test_deployment_valid(changes, reasons):
@@ -61,6 +63,10 @@ def stages(*names):
     ({**INVALID, 'reason': 'state_lost'}, Score('reached', 'robot_fault', 'state_lost')),
     ({**INVALID, 'reason': 'cancelled'}, Score('reached', 'operator_stop', 'cancelled')),
     ({**INVALID, 'reason': 'stop: console'}, Score('reached', 'operator_stop', 'stop: console')),
+    ({**INVALID, 'moved': False, 'reason': 'policy: it could not be asked'},
+     Score('reached', 'other', 'policy: it could not be asked')),
+    ({**INVALID, 'moved': False, 'reason': 'no_first_chunk: nothing'},
+     Score('reached', 'other', 'no_first_chunk: nothing')),
     ({**INVALID, 'predicate': True, 'reason': 'real_time_factor 0.9 < 0.98'},
      Score('lifted', 'success', 'real_time_factor 0.9 < 0.98')),
 ])  # fmt: skip
@@ -73,6 +79,21 @@ def test_score(changes, expected):
     ({'success': False}, False),
     ({**INVALID, 'reason': 'state_lost'}, False),
     ({**INVALID, 'moved': False, 'reason': 'preflight: battery'}, True),
+    ({**INVALID, 'moved': False, 'reason': 'operator: the scene was not declared ready'}, True),
+    ({**INVALID, 'moved': False, 'reason': 'g1_driver: refused: another writer'}, True),
+    ({**INVALID, 'moved': False, 'reason': 'driver_silent: no driver_status for 2 s'}, True),
+    ({**INVALID, 'moved': False, 'reason': 'cancelled'}, True),
+    ({**INVALID, 'moved': False, 'reason': 'policy: it could not be asked'}, False),
+    ({**INVALID, 'moved': False, 'reason': 'policy: it could not be asked',
+      'preflight': {'ok': True}}, False),
+    ({**INVALID, 'moved': False, 'reason': 'policy did not answer', 'preflight': {'ok': True}},
+     False),
+    ({**INVALID, 'moved': False, 'reason': 'policy_silent: no policy_status for 2 s'}, False),
+    ({**INVALID, 'moved': False, 'reason': 'no_first_chunk: nothing to execute'}, False),
+    # A server that was forgotten: the policy node cannot load, no preflight is reached.
+    ({**INVALID, 'moved': False, 'reason': 'policy: no answer', 'preflight': None}, True),
+    ({**INVALID, 'moved': False, 'reason': 'policy: no answer', 'preflight': {'ok': False}},
+     True),
     ({**INVALID, 'reason': 'interrupted: SIGINT'}, True),
     ({**INVALID, 'reason': 'interrupted: SIGINT', 'predicate': True}, False),
 ])  # fmt: skip
