@@ -87,7 +87,8 @@ class RolloutClient:
             stop: once true, the goal is cancelled and its result still waited for.
 
         Raises:
-            RunError: refused, no answer, or `check` gave up (the goal is cancelled then).
+            RunError: refused, no answer, or `check` gave up. Then, and when `stop` itself raises,
+                the goal is cancelled.
         """
         self.wait_for_server()
         sent = self._client.send_goal_async(goal, feedback_callback=feedback)
@@ -104,7 +105,7 @@ class RolloutClient:
 
         try:
             self._until(over, RESULT_S, f'no answer from the rollout within {RESULT_S:.0f} s')
-        except RunError:
+        except BaseException:  # whatever makes the one who asked leave
             self._cancel(handle)
             raise
         return done.result().result
