@@ -24,6 +24,7 @@ import numpy as np
 
 from flashwam_ros.training.command import cache_folder, reporter
 from flashwam_ros.training.episode_file import write_episode
+from flashwam_ros.training.json_lines import append_line
 from flashwam_ros.training.seeds import TASKS, require_split, seeds
 from flashwam_ros.training.worker_life import end_with_parent
 from flashwam_ros.twin.gl import choose_gl_backend
@@ -152,13 +153,7 @@ def _progress(outcomes: list[Outcome], total: int, wall_s: float) -> str:
 
 
 def _append_log(folder: Path, outcome: Outcome) -> None:
-    """Add one line; one that a kill cut short is closed first."""
-    with open(folder / 'log.jsonl', 'ab+') as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b'\n':
-                file.write(b'\n')
-        file.write(json.dumps(asdict(outcome)).encode() + b'\n')
+    append_line(folder / 'log.jsonl', asdict(outcome))
 
 
 def _read_log(folder: Path) -> list[dict]:

@@ -12,13 +12,13 @@ import dataclasses
 import gzip
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from flashwam_ros.resources import share_path
 from flashwam_ros.training.command import cache_folder
+from flashwam_ros.training.json_lines import append_line
 from flashwam_ros.training.seeds import TASKS, seeds
 
 SAMPLERS = ('own', 'euler')
@@ -135,16 +135,10 @@ def results_folder(name: str, root: Path | None = None) -> Path:
 
 def append_result(folder: Path, setting: Setting, job: Job, result: Mapping,
                   machine: str) -> None:
-    """Add one finished episode; a line that a kill cut short is closed first."""
-    path = folder / 'episodes.jsonl'
-    line = json.dumps({'setting': asdict(setting), 'job': asdict(job), 'result': dict(result),
-                       'machine': machine})
-    with open(path, 'ab+') as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b'\n':
-                file.write(b'\n')
-        file.write(line.encode() + b'\n')
+    """Add one finished episode."""
+    append_line(folder / 'episodes.jsonl', {
+        'setting': asdict(setting), 'job': asdict(job), 'result': dict(result),
+        'machine': machine})
 
 
 def read_all(folder: Path) -> dict[Setting, dict[Job, dict]]:

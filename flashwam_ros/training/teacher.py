@@ -16,12 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
 from flashwam_ros.training.codec_trainer import load_codec
 from flashwam_ros.training.command import cache_folder, load_paraphrases, reporter
-from flashwam_ros.training.dataset import LatentEpisode, row_quantiles
+from flashwam_ros.training.dataset import LatentEpisode, fit_normaliser
 from flashwam_ros.training.distributed import Peers
 from flashwam_ros.training.networks import NetworkSet, current_state, random_weights
 from flashwam_ros.training.objectives.registry import build_objective
@@ -43,7 +42,7 @@ from flashwam_ros.training.windows import WindowSource
 from flashwam_ros.wam.checkpoint import load_checkpoint, save_checkpoint
 from flashwam_ros.wam.codec import NanoCodec
 from flashwam_ros.wam.config import SamplerSettings, TransformerConfig
-from flashwam_ros.wam.normaliser import ACTION_CHANNELS, G1_CHANNEL_IDS, QuantileNormaliser
+from flashwam_ros.wam.normaliser import QuantileNormaliser
 from flashwam_ros.wam.text import NanoTextEncoder
 
 PORT = 29517
@@ -58,15 +57,6 @@ class Start:
     weights: dict[str, Tensor]
     normaliser: QuantileNormaliser
     parent: dict[str, str] | None = None
-
-
-def fit_normaliser(episodes: list[LatentEpisode]) -> QuantileNormaliser:
-    """Quantiles of the applied rows on the universal channels."""
-    low, high = row_quantiles(np.concatenate(
-        [episode.rows[1:].reshape(-1, episode.rows.shape[2]) for episode in episodes]))
-    q01, q99 = np.zeros(ACTION_CHANNELS), np.zeros(ACTION_CHANNELS)
-    q01[list(G1_CHANNEL_IDS)], q99[list(G1_CHANNEL_IDS)] = low, high
-    return QuantileNormaliser(tuple(q01), tuple(q99), G1_CHANNEL_IDS)
 
 
 def read_normaliser(folder: Path) -> QuantileNormaliser:
