@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -46,12 +47,30 @@ class Entry:
 
 
 def list_episodes(folder: Path) -> tuple[Entry, ...]:
-    """All episodes below a folder, oldest first."""
-    files = [*folder.rglob(f'*{SUFFIX}'), *folder.rglob(f'*{PART_SUFFIX}')]
-    return tuple(sorted(map(_entry, files), key=lambda entry: entry.name))
+    """All episodes below a folder, oldest first, also while a recorder completes one of them."""
+    # Parts first: one that is completed in between is then found under both names, not under none.
+    parts = [*folder.rglob(f'*{PART_SUFFIX}')]
+    entries = {}
+    for path in (*parts, *folder.rglob(f'*{SUFFIX}')):
+        with contextlib.suppress(FileNotFoundError):
+            entry = _entry(path)
+            entries[entry.path] = entry
+    return tuple(sorted(entries.values(), key=lambda entry: entry.name))
 
 
 def _entry(path: Path) -> Entry:
+    """What there is of an episode; of a `.part` that was completed meanwhile, the whole file.
+
+    Raises:
+        FileNotFoundError: neither is there.
+    """
+    part = path.name.endswith(PART_SUFFIX)
+    try:
+        written = part and in_use(path)
+    except FileNotFoundError:
+        path, part, written = path.with_name(path.name.removesuffix('.part')), False, False
+    if not path.exists():
+        raise FileNotFoundError(path)
     beside = sidecar_path(path)
     try:
         sidecar = load_sidecar(beside)
@@ -59,8 +78,8 @@ def _entry(path: Path) -> Entry:
     except SidecarError:
         sidecar = Sidecar(beside.stem, beside.stem)
         state = DAMAGED if beside.exists() else ''
-    if path.name.endswith(PART_SUFFIX):
-        state = RECORDING if in_use(path) else CUT_OFF
+    if part:
+        state = RECORDING if written else CUT_OFF
     elif state == RECORDING:
         state = CUT_OFF
     return Entry(path, sidecar, state)

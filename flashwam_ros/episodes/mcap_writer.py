@@ -217,8 +217,9 @@ class EpisodeWriter:
             if self.path.exists():
                 raise RecordingError(f'{self.path} exists already')
             self._file = open(self.part, 'xb')  # noqa: SIM115 (closed by `close`)
-            # Tells `recover` that somebody is still writing; a kill takes it away.
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Tells `recover` that somebody is still writing; a kill takes it away. The file is
+            # new: only somebody who asks `in_use` can hold it, and not for long.
+            fcntl.flock(self._file, fcntl.LOCK_EX)
         except OSError as error:
             raise RecordingError(f'cannot write {self.part}: {error}') from error
         self._writer = Writer(

@@ -134,10 +134,15 @@ def _require_left_behind(path: Path) -> None:
 
 
 def in_use(part: Path) -> bool:
-    """Whether a recorder is writing this file now."""
+    """Whether a recorder is writing this file now.
+
+    Raises:
+        FileNotFoundError: the recorder has completed it meanwhile, which renames it.
+    """
     with open(part, 'rb') as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Shared: two that ask at the same time must not take each other for a recorder.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
     return False

@@ -3,13 +3,16 @@
 """`flashwam episodes`: what an operator sees and does."""
 
 import dataclasses
+import fcntl
 import json
 
 import cv2
 import pytest
 
+from flashwam_ros.episodes import library
 from flashwam_ros.episodes.command import main
 from flashwam_ros.episodes.library import find_episodes, list_episodes, select
+from flashwam_ros.episodes.recovery import in_use
 from flashwam_ros.episodes.sidecar import (
     Sidecar,
     SidecarError,
@@ -50,6 +53,38 @@ def test_label_undo_discard_prune(folder, capsys):
     assert len(list(folder.glob('*.json'))) == 2
     assert run(folder, 'label', 's1', 'undo') == 1
     assert 'no label to undo' in capsys.readouterr().err
+
+
+def test_an_episode_that_is_completed_while_it_is_looked_at_is_listed_once(folder, monkeypatch):
+    """The recorder renames the file; this came up as a lost demonstration on a slow machine."""
+    name = '20260101-120000_s0'
+    whole = folder / f'{name}.mcap'
+    part = whole.with_name(f'{name}.mcap.part')
+    whole.rename(part)
+
+    def completed(path):
+        path.rename(whole)
+        return in_use(path)
+
+    monkeypatch.setattr(library, 'in_use', completed)
+    assert [entry.path for entry in list_episodes(folder) if entry.name == name] == [whole]
+    whole.rename(part)
+
+    def pruned(path):
+        path.unlink()
+        return in_use(path)
+
+    monkeypatch.setattr(library, 'in_use', pruned)
+    assert name not in [entry.name for entry in list_episodes(folder)]
+
+
+def test_two_that_look_do_not_take_each_other_for_a_recorder(folder):
+    part = (folder / '20260101-120000_s0.mcap').rename(folder / '20260101-120000_s0.mcap.part')
+    with open(part, 'rb') as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert not in_use(part)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert in_use(part)
 
 
 def test_prune_says_what_it_really_deletes(folder, capsys):
