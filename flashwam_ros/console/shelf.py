@@ -60,12 +60,12 @@ class Shelf:
         """Put a label on an episode, or take the last one back ('undo'); its new row.
 
         Raises:
-            ConsoleError: no such episode, unknown label, or nothing to undo.
+            ConsoleError: no such episode, unknown label, nothing to undo, or it cannot be written.
         """
         path = sidecar_path(self._find(name).path)
         try:
             change_sidecar(path, lambda sidecar: sidecar.labelled(label, by))
-        except SidecarError as error:
+        except (SidecarError, OSError) as error:
             raise ConsoleError(str(error)) from error
         return _row(self._find(name))
 

@@ -3,7 +3,9 @@
 """Rows, labels and pictures of episodes; reset pictures and instructions."""
 
 import dataclasses
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -71,6 +73,19 @@ def test_labels_are_put_and_taken_back(shelf, put):
     for name, label in (('20261121-100000_a', 'great'), ('20261121', 'keep'), ('../a', 'keep')):
         with pytest.raises(ConsoleError):
             shelf.label(name, label, 'ann')
+
+
+def test_a_label_that_cannot_be_written_is_an_answer_not_a_broken_page(shelf, put, monkeypatch):
+    put('20261121-100000_a')
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(ConsoleError, match='No space left'):
+        shelf.label('20261121-100000_a', 'discard', 'ann')
+    monkeypatch.undo()
+    assert shelf.rows()['episodes'][0]['disposition'] == '', 'the label before is still there'
 
 
 def test_thumbnail_and_sheet(shelf, put, monkeypatch):
