@@ -79,9 +79,9 @@ class Rig:
 
 
 @pytest.fixture
-def rig(tmp_path, request):
-    values = {'task': 'red_bottle', 'console': 'false', 'episodes_dir': str(tmp_path / 'episodes'),
-              **request.param}  # fmt: skip
+def rig(tmp_path, request, real_time):
+    values = {'task': 'red_bottle', 'console': 'false', 'camera_rate': '5',
+              'episodes_dir': str(tmp_path / 'episodes'), **request.param}  # fmt: skip
     with Stack(values, PLACE, tmp_path / 'stack.log') as stack:
         rig = Rig(stack)
         yield rig
@@ -256,7 +256,7 @@ def record(folder, episodes):
     )  # fmt: skip
 
 
-def test_the_experts_demonstration_is_recorded_scored_and_labelled(tmp_path):
+def test_the_experts_demonstration_is_recorded_scored_and_labelled(tmp_path, real_time):
     for _ in range(TRIES):  # a busy machine: the same command goes on
         done = record(tmp_path, 1)
         if 'nothing usable' not in done.stderr:
