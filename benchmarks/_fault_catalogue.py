@@ -17,14 +17,18 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._stack import Stack, StackError
+from flashwam_ros.msg import DriverStatus
+from flashwam_ros.nodes.lifecycle import STATUS_QOS
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.robot.description import load_description
 from flashwam_ros.robot.kinematics import Kinematics
 from flashwam_ros.wire.robot_bus import ARM_SLOTS, ArmCommand, RobotBus
+from flashwam_ros.wire.robot_server import RobotServerBus
 from flashwam_ros.wire.sim_bus import SimBus
 
 LATE_S = 1.5
 INTRUDER_S = 1.0
+STRANGER_S = 4.0
 FAR_RAD = 10.0
 
 
@@ -126,6 +130,22 @@ class Session:
             bus.close()
         return at_ns
 
+    def second_robot(self) -> int:
+        """Be a second program that tells a robot's state, for a while."""
+        at_ns = time.monotonic_ns()
+        bus = RobotServerBus(self.stack.place.unitree_domain, 'lo')
+        time.sleep(STRANGER_S)
+        bus.close()
+        return at_ns
+
+    def second_driver(self) -> int:
+        """Publish a driver's status, too, as a second driver would, for a while."""
+        node, at_ns = self.stack.listener.node, time.monotonic_ns()
+        publisher = node.create_publisher(DriverStatus, 'driver_status', STATUS_QOS)
+        time.sleep(STRANGER_S)
+        node.destroy_publisher(publisher)
+        return at_ns
+
 
 def _nan(msg) -> None:
     msg.positions[3 * msg.channels + 2] = math.nan
@@ -204,6 +224,10 @@ FAULTS = (
     Fault('tilt', 'pelvis tilted by 0.6 rad', lambda s: s.ask(tilt=0.6), ('tilt',), retreat=False),
     Fault('second_writer', 'second writer on rt/arm_sdk', Session.intrude, ('second_writer',),
           retreat=False, intrudes=True),
+    Fault('two_robots', 'a second program that tells the state of a robot', Session.second_robot,
+          ('two_robots',), retreat=False),
+    Fault('second_driver', 'a second publisher of driver_status', Session.second_driver,
+          ('second_driver',), retreat=True),
     Fault('nan_chunk', 'one chunk with a NaN, beside the policy', lambda s: s.send(_nan),
           event='not finite', goes_on=True, sends=True),
     Fault('order_chunk', 'one chunk out of order, beside the policy', lambda s: s.send(_skip),
