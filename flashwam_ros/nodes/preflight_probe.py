@@ -26,8 +26,6 @@ from flashwam_ros.nodes.lifecycle_client import LifecycleClient
 from flashwam_ros.nodes.preflight_inputs import PreflightInputs
 from flashwam_ros.nodes.rollout_recorder import RolloutRecorder
 from flashwam_ros.policy.handshake import is_server
-from flashwam_ros.policy.protocol import PolicyError
-from flashwam_ros.policy.remote_policy import ask_handshake
 from flashwam_ros.robot.clock import robot_clock
 from flashwam_ros.robot.contract import RobotContract
 from flashwam_ros.trials.checkpoint_facts import contract_differences, server_problems, servers_of
@@ -267,10 +265,12 @@ class PreflightProbe:
                 differences = (str(error),)
             promoted = promotion_problem(folder) is None
         if backend == 'wam':
-            servers = servers_of(folder, model, arms)
-            problem, theirs = server_problems(servers, self._contract, blind=bool(arms))
-            # One that does not answer, or is another by now, is red for that already.
-            differences += theirs if problem else theirs + self._silence_of(servers)
+            # Rows of another order move the wrong joints: nothing but the twin may find that out.
+            twin = self._node.get_parameter('robot').value == 'twin'
+            problem, theirs = server_problems(
+                servers_of(folder, model, arms), self._contract,
+                silent=SILENT_IN_TWIN if twin else SILENT, blind=bool(arms))
+            differences += theirs
             state, reason = ('error', reason or problem) if problem else (state, reason)
         differences += self._of_driver(driver)
         # A model that takes no time has not been warmed up; the script of the expert has no need.
@@ -279,17 +279,6 @@ class PreflightProbe:
             backend, state, reason,
             None if cold else status.chunk_latency, differences, promoted, folder,
         )  # fmt: skip
-
-    def _silence_of(self, servers: list[tuple[str, tuple]]) -> tuple[str, ...]:
-        """What is said, without a name, where a server keeps silent about its contract."""
-        try:
-            if all(ask_handshake(address).contract is not None for address, _ in servers):
-                return ()
-        except PolicyError:
-            return (SILENT,)
-        # Rows of another order move the wrong joints: nothing but the twin may find that out.
-        twin = self._node.get_parameter('robot').value == 'twin'
-        return (SILENT_IN_TWIN if twin else SILENT,)
 
     def _of_driver(self, driver: list) -> tuple[str, ...]:
         """How the driver's contract differs from the one here."""

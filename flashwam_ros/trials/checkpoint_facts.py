@@ -48,7 +48,7 @@ def servers_of(checkpoint: str, model: str, arms: str) -> list[tuple[str, tuple]
 
 
 def server_problems(
-    servers: Iterable[tuple[str, tuple]], contract: RobotContract, blind: bool
+    servers: Iterable[tuple[str, tuple]], contract: RobotContract, silent: str, blind: bool
 ) -> tuple[str, tuple[str, ...]]:
     """What speaks against these servers now, '' for nothing, and how their contracts differ.
 
@@ -57,6 +57,7 @@ def server_problems(
     Args:
         servers: see `servers_of`.
         contract: the robot contract in force.
+        silent: the difference, without a name, of one that keeps silent about its contract.
         blind: name no server.
     """
     problems, differences = [], []
@@ -68,6 +69,8 @@ def server_problems(
             continue
         if said.contract is not None:
             differences += contract.differences(said.contract)
+        elif silent not in differences:
+            differences.append(silent)
         if said.model[: len(model)] != model:
             problems.append(f'{address} serves {describe(said.model)} by now, not what was loaded '
                             f'({describe(model)})')
