@@ -29,7 +29,8 @@ LIMIT_S = 240.0
 TRIES = 5
 SLOW_MOTION = 'real_time_factor:=0.5'
 #: Seconds of this machine for one of the robot, on two processors at once; with more, a graph, an
-#: operator's browser and a simulator cannot all keep time. 0.2 to 0.3 where these tests pass.
+#: operator's browser and a simulator cannot all keep time. 0.2 to 0.3 where these tests pass on
+#: a machine that does nothing else.
 REAL_TIME_S = 0.4
 
 

@@ -21,8 +21,9 @@ def main():
     robot.reset(0)
     cameras = [camera.key for camera in contract.cameras]
     ticks = 1_000_000_000 // TICK_NS
-    taken = []
-    with Renderer(robot.simulation.model, 320, 240) as renderer:
+    taken, camera = [], contract.cameras[0]
+    size = camera.wire_width, camera.wire_height
+    with Renderer(robot.simulation.model, *size) as renderer:
         for _ in range(SECONDS):
             begun = time.monotonic()
             for number in range(ticks):
